@@ -1,0 +1,30 @@
+# Two commands: `make workbook` runs everything, `make test` checks everything.
+PYTHON ?= python3
+SCALE ?= laptop
+SEEDS ?= 0
+CORPUS ?= auto
+VENV := .venv
+RUN := $(VENV)/bin/python -m mome run --corpus $(CORPUS) --seeds $(SEEDS)
+
+.PHONY: workbook smoke test lab clean
+
+workbook: $(VENV)/installed
+	$(RUN) --scale $(SCALE)
+
+smoke: $(VENV)/installed
+	$(RUN) --scale smoke
+
+test: $(VENV)/installed
+	$(VENV)/bin/python -m pytest
+
+lab: $(VENV)/installed
+	$(VENV)/bin/jupyter lab notebooks
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV) data/artifacts runs

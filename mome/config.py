@@ -1,0 +1,210 @@
+"""Folders, scales and the checks that every entry point shares."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+LANGUAGE_NAMES = {"en": "English", "fr": "French", "de": "German", "py": "Python"}
+# Code has no translations: it takes part in balancing and splitting, never in article alignment.
+CODE_LANGUAGES = frozenset({"py"})
+CORPORA = ("auto", "help", "wiki40b", "mini", "folder:PATH")
+
+
+def repository() -> Path:
+    """Return the checkout that holds `notebooks/` and `data/mini/`; FileNotFoundError when mome is installed without it."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "notebooks").is_dir():
+        raise FileNotFoundError(f"no notebooks beside {root}: install the workbook from its checkout with `pip install -e .`")
+    return root
+
+
+def home() -> Path:
+    """Return the folder under which everything is built: `MOME_HOME` when set, else the checkout."""
+    override = os.environ.get("MOME_HOME")
+    return Path(override).expanduser().resolve() if override else repository()
+
+
+def artifacts_dir() -> Path:
+    return home() / "data" / "artifacts"
+
+
+def runs_dir() -> Path:
+    return home() / "runs"
+
+
+def is_batch() -> bool:
+    """True when the runner started this process: nobody watches, so no widgets."""
+    return os.environ.get("MOME_BATCH") == "1"
+
+
+def check_choice(name: str, value, allowed) -> None:
+    """Raise ValueError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} is unknown; choose one of: {', '.join(map(str, allowed))}")
+
+
+def check_range(name: str, value, low: float, high: float = float("inf"), whole: bool = False) -> None:
+    """Raise ValueError unless `value` is a number (a whole one on request) in [low, high]."""
+    kind = "a whole number" if whole else "a number"
+    right_type = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not right_type or not low <= value <= high:
+        limits = f"in [{low:g}, {high:g}]" if high != float("inf") else f"of at least {low:g}"
+        raise ValueError(f"{name}={value!r} is not allowed; it must be {kind} {limits}")
+
+
+def check_seeds(seeds) -> list[int]:
+    """Return `seeds` as a list of ints; ValueError for an empty list, repeats, negative or non-whole values."""
+    if isinstance(seeds, str):
+        parts = [part.strip() for part in seeds.split(",")]
+        if not all(part.isdecimal() for part in parts):
+            raise ValueError(f"seeds={seeds!r} is not allowed; give whole numbers of at least 0, for example 0,1,2")
+        seeds = [int(part) for part in parts]
+    if not isinstance(seeds, list) or not seeds:
+        raise ValueError(f"seeds={seeds!r} is not allowed; give a list of whole numbers of at least 0, for example [0, 1, 2]")
+    for seed in seeds:
+        check_range("seeds", seed, 0, 2**31 - 1, whole=True)
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds={seeds!r} repeats a seed; every seed may stand once")
+    return seeds
+
+
+def check_languages(languages, available=None) -> list[str]:
+    """Return `languages` as a list; ValueError for an empty list, a repeat, or one outside `available`."""
+    if isinstance(languages, str):
+        languages = [part.strip() for part in languages.split(",")]
+    if not isinstance(languages, list) or not languages or not all(isinstance(name, str) and name for name in languages):
+        raise ValueError(f"languages={languages!r} is not allowed; give a list such as ['en', 'fr', 'de', 'py']")
+    if len(set(languages)) != len(languages):
+        raise ValueError(f"languages={languages!r} repeats a language; every language may stand once")
+    for name in languages if available is not None else []:
+        check_choice("languages", name, available)
+    return languages
+
+
+def check_corpus(corpus: str) -> None:
+    """Raise ValueError unless `corpus` names a known corpus; for `folder:PATH` the folder must exist and hold files."""
+    if isinstance(corpus, str) and corpus.startswith("folder:"):
+        folder = Path(corpus.removeprefix("folder:")).expanduser()
+        if not folder.is_dir():
+            raise ValueError(f"corpus={corpus!r}: there is no folder {folder}; give folder:PATH with one sub-folder per language")
+        if not any(path.is_file() for path in folder.glob("*/**/*")):
+            raise ValueError(f"corpus={corpus!r}: {folder} holds no files; expected <language>/**/*.txt, .md, .py or .jsonl")
+        return
+    check_choice("corpus", corpus, CORPORA)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A GPT-2 shape: layers, heads and width."""
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+
+    def __post_init__(self):
+        for field in fields(self):
+            check_range(field.name, getattr(self, field.name), 1, whole=True)
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd={self.n_embd} is not allowed; it must be a multiple of n_head={self.n_head}")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Everything that grows with the machine. Token counts are per language; batch_size is in sequences per optimizer step."""
+
+    name: str
+    tokens_per_language: int  # most training tokens kept of each language
+    vocab_size: int
+    context: int  # tokens per sequence, T
+    teacher: Shape
+    student: Shape
+    expert: Shape  # bodies of the modular model
+    batch_size: int
+    micro_batch_size: int  # sequences per forward pass on one device
+    teacher_tokens: int  # training tokens the teacher sees, all languages together
+    student_tokens: int  # training tokens a student or expert sees, per language
+    teacher_lr: float
+    student_lr: float
+    top_k: int  # teacher probabilities kept per position; the rest is one lumped event
+    evaluation_rows: int  # most validation sequences scored per language
+    evaluations: int  # evaluations within one training run
+    router_rows: int  # most training sequences per language a router is fitted on
+    tie_word_embeddings: bool = True  # of the modular model; the paper's head is untied, with a bias
+    warmup_fraction: float = 0.05
+    weight_decay: float = 0.05
+    max_grad_norm: float = 1.0
+    validation_fraction: float = 0.06
+    max_diff_percent: float = 5.0
+    mixed_precision: str = "no"
+
+    def __post_init__(self):
+        for name in ("tokens_per_language", "context", "batch_size", "micro_batch_size", "teacher_tokens", "student_tokens",
+                     "top_k", "evaluation_rows", "evaluations", "router_rows"):
+            check_range(name, getattr(self, name), 1, whole=True)
+        check_range("vocab_size", self.vocab_size, 300, 65_536, whole=True)
+        check_range("top_k", self.top_k, 1, self.vocab_size - 1, whole=True)
+        check_range("evaluations", self.evaluations, 1, whole=True)
+        for name in ("teacher_lr", "student_lr", "max_grad_norm"):
+            check_range(name, getattr(self, name), 1e-8)
+        check_range("weight_decay", self.weight_decay, 0)
+        check_range("warmup_fraction", self.warmup_fraction, 0, 1)
+        check_range("validation_fraction", self.validation_fraction, 0.001, 0.4)
+        check_range("max_diff_percent", self.max_diff_percent, 0.01, 100)
+        check_choice("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
+        check_choice("tie_word_embeddings", self.tie_word_embeddings, (True, False))
+        if self.expert.n_embd < 1 or self.micro_batch_size > self.batch_size:
+            raise ValueError(f"micro_batch_size={self.micro_batch_size} is not allowed; it must be at most batch_size={self.batch_size}")
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.context
+
+    @property
+    def teacher_steps(self) -> int:
+        return max(2, self.teacher_tokens // self.tokens_per_step)
+
+    @property
+    def student_steps(self) -> int:
+        """Optimizer steps of one student on one language."""
+        return max(2, self.student_tokens // self.tokens_per_step)
+
+
+SCALES = {
+    scale.name: scale
+    for scale in (
+        Scale("smoke", 60_000, 1_024, 64, Shape(2, 2, 96), Shape(2, 2, 48), Shape(2, 2, 48), 16, 16, 240_000, 40_000,
+              4e-3, 6e-3, 16, 48, 4, 400),
+        Scale("laptop", 520_000, 4_096, 128, Shape(4, 4, 256), Shape(3, 4, 128), Shape(3, 4, 128), 8, 8, 2_080_000, 260_000,
+              1.5e-3, 3e-3, 32, 160, 8, 2_000),
+        # Sizes of the paper; tokens are asked for with `overrides` when more are wanted.
+        Scale("paper", 500_000_000, 32_000, 1_024, Shape(24, 16, 1_024), Shape(12, 12, 768), Shape(3, 6, 768), 1_024, 32,
+              6_000_000_000, 1_500_000_000, 3e-4, 5e-4, 64, 2_000, 16, 20_000, tie_word_embeddings=False, mixed_precision="bf16"),
+    )
+}
+
+
+def resolve_scale(scale: str, overrides: dict | None = None) -> Scale:
+    """Return the named scale with single values overridden.
+
+    A shape is overridden as a mapping, for example {"student": {"n_layer": 6}}. Raises ValueError for an unknown
+    scale, an unknown field, or a value that the field does not allow.
+    """
+    check_choice("scale", scale, SCALES)
+    base, changes = SCALES[scale], dict(overrides or {})
+    known = [field.name for field in fields(Scale) if field.name != "name"]
+    for name, value in changes.items():
+        check_choice("overrides", name, known)
+        if isinstance(getattr(base, name), Shape):
+            if not isinstance(value, dict):
+                raise ValueError(f"overrides[{name!r}]={value!r} is not allowed; give a mapping such as {{'n_layer': 2}}")
+            for key in value:
+                check_choice(f"overrides[{name!r}]", key, [field.name for field in fields(Shape)])
+            changes[name] = replace(getattr(base, name), **value)
+    return replace(base, **changes)
+
+
+def as_dict(scale: Scale) -> dict:
+    """Return the scale as plain nested JSON values."""
+    return asdict(scale)

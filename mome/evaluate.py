@@ -1,0 +1,123 @@
+"""What a model is worth: nats per token, perplexity, bits per byte, forgetting, and intervals around all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy import stats
+
+from mome.data import PackedData
+from mome.train import make_batch
+
+
+@torch.inference_mode()
+def score_rows(forward: Callable[[dict], torch.Tensor], data: PackedData, *, split: str = "validation", rows_per_language: int | None = None,
+               languages: list[str] | None = None, batch_size: int = 32, device="cpu") -> pd.DataFrame:
+    """Return one line per sequence: language, article_id, nats (summed), n_tokens, n_bytes of its target tokens.
+
+    `forward(batch)` returns logits (B, T, V); a batch holds `input_ids`, `labels` and `row_numbers` of one language each.
+    """
+    rows, article_ids, tables = data.rows(split), data.dataset[split]["article_id"], []
+    for language in languages or data.languages:
+        numbers = data.row_numbers(split, language, rows_per_language)
+        for at in range(0, len(numbers), batch_size):
+            batch = make_batch(rows, numbers[at:at + batch_size], device)
+            logits, labels = forward(batch), batch["labels"]
+            nats = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none").view(labels.shape)
+            targets = rows[batch["row_numbers"]][:, 1:]
+            tables.append(pd.DataFrame({"language": language, "article_id": [article_ids[int(n)] for n in batch["row_numbers"]],
+                                        "nats": nats.sum(1).double().cpu().numpy(), "n_tokens": (labels >= 0).sum(1).cpu().numpy(),
+                                        "n_bytes": data.token_bytes[targets].sum(1)}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def summarize(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return one line per language: nats_per_token, perplexity = exp(nats_per_token), bits_per_byte. Means are token- and byte-weighted."""
+    sums = scores.groupby("language", sort=False)[["nats", "n_tokens", "n_bytes"]].sum()
+    return pd.DataFrame({"nats_per_token": sums.nats / sums.n_tokens, "perplexity": np.exp(sums.nats / sums.n_tokens),
+                         "bits_per_byte": sums.nats / np.log(2) / sums.n_bytes}).reset_index()
+
+
+def bootstrap_difference(scores_a: pd.DataFrame, scores_b: pd.DataFrame, draws: int = 2_000, seed: int = 0) -> tuple[float, float, float]:
+    """Return (difference, low, high) of nats per token, a minus b, with a 95 % bootstrap interval over articles.
+
+    Both tables must hold the same sequences in the same order. Articles are drawn whole, as their sequences are not
+    independent. The interval speaks of the text, not of training: that takes several seeds.
+    """
+    if not scores_a.article_id.equals(scores_b.article_id):
+        raise ValueError("scores_a and scores_b must hold the same sequences in the same order")
+    pairs = pd.DataFrame({"article": scores_a.article_id, "difference": scores_a.nats - scores_b.nats, "n_tokens": scores_a.n_tokens})
+    sums = pairs.groupby("article")[["difference", "n_tokens"]].sum().to_numpy()
+    draw = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
+    resampled = sums[draw].sum(axis=1)
+    low, high = np.quantile(resampled[:, 0] / resampled[:, 1], [0.025, 0.975])
+    return float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high)
+
+
+def paired_interval(a, b, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return (mean, low, high) of a - b over paired seeds, with Student's t interval; low and high are NaN for one seed."""
+    differences = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    mean = float(differences.mean())
+    if len(differences) < 2:
+        return mean, float("nan"), float("nan")
+    half = float(stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences)))
+    return mean, mean - half, mean + half
+
+
+def compare_arms(table: pd.DataFrame, arm: str, baseline: str, value: str = "nats_per_token", column: str = "arm") -> dict:
+    """Return the paired comparison of two arms over seeds, lower `value` being better.
+
+    Keys: arm, baseline, difference (arm - baseline), low, high (95 %), seeds, verdict: "better", "worse" or "cannot tell"
+    (the interval holds 0, or there is one seed only). `value` is averaged over the other columns within a seed first.
+    """
+    per_seed = table.groupby([column, "seed"])[value].mean().unstack("seed")
+    for name in (arm, baseline):
+        if name not in per_seed.index:
+            raise ValueError(f"arm {name!r} is not in the table; it holds: {', '.join(map(str, per_seed.index))}")
+    pairs = per_seed.loc[[arm, baseline]].dropna(axis=1)
+    mean, low, high = paired_interval(pairs.loc[arm], pairs.loc[baseline])
+    verdict = "better" if high < 0 else "worse" if low > 0 else "cannot tell"
+    return {"arm": arm, "baseline": baseline, "difference": mean, "low": low, "high": high, "seeds": pairs.shape[1], "verdict": verdict}
+
+
+def describe(comparison: dict, unit: str = "nats per token") -> str:
+    """Return the comparison as a sentence."""
+    numbers = f"{comparison['difference']:+.3f} {unit}"
+    if comparison["seeds"] < 2:
+        reason = f"{numbers} with one seed; run with more seeds"
+    else:
+        reason = f"{numbers}, 95 % interval {comparison['low']:+.3f} to {comparison['high']:+.3f}, {comparison['seeds']} seeds"
+    said = {"better": "is better than", "worse": "is worse than", "cannot tell": "against"}[comparison["verdict"]]
+    ending = ": cannot tell" if comparison["verdict"] == "cannot tell" else ""
+    return f"{comparison['arm']} {said} {comparison['baseline']}{ending} ({reason})"
+
+
+def forgetting(score_matrix: pd.DataFrame) -> pd.Series:
+    """Return, per language but the last stage's, final minus best earlier nats per token: positive means forgotten.
+
+    `score_matrix[i, j]` is nats per token on language j after stage i, stages and languages in the same order.
+    Chaudhry et al. 2018, eq. 2, with the sign turned because lower is better here.
+    """
+    values = check_score_matrix(score_matrix)
+    # Only stages from the one that taught the language on: before that there was nothing to forget.
+    return pd.Series({name: values[-1, j] - values[j:-1, j].min() for j, name in enumerate(score_matrix.columns[:-1])}, name="forgetting")
+
+
+def backward_transfer(score_matrix: pd.DataFrame) -> float:
+    """Return the mean over earlier languages of (nats right after their stage - nats at the end): negative means forgotten.
+
+    Lopez-Paz and Ranzato 2017, eq. 3, with the sign turned because lower is better here.
+    """
+    values = check_score_matrix(score_matrix)
+    return float(np.mean([values[j, j] - values[-1, j] for j in range(len(values) - 1)]))
+
+
+def check_score_matrix(score_matrix: pd.DataFrame) -> np.ndarray:
+    if list(score_matrix.index) != list(score_matrix.columns) or len(score_matrix) < 2:
+        raise ValueError(f"score_matrix needs one row and one column per language in the same order, at least two; "
+                         f"got rows {list(score_matrix.index)} and columns {list(score_matrix.columns)}")
+    return score_matrix.to_numpy(dtype=float)

@@ -1,0 +1,236 @@
+"""Tidy tables in, figures out. One colour per language everywhere; every axis says its unit and which direction is better."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from scipy import stats
+
+from mome.config import LANGUAGE_NAMES
+
+# Okabe and Ito's palette, which most colour-blind readers can tell apart.
+LANGUAGE_COLORS = {"en": "#0072B2", "fr": "#D55E00", "de": "#009E73", "py": "#CC79A7"}
+OTHER_COLORS = ("#E69F00", "#56B4E9", "#7F7F7F", "#A0522D", "#6A51A3", "#2F4F4F")
+LOWER, HIGHER = "lower is better", "higher is better"
+
+
+def language_color(language: str, languages: list[str]) -> str:
+    others = [name for name in languages if name not in LANGUAGE_COLORS]
+    return LANGUAGE_COLORS.get(language) or OTHER_COLORS[others.index(language) % len(OTHER_COLORS)]
+
+
+def language_name(language: str) -> str:
+    return LANGUAGE_NAMES.get(language, language)
+
+
+def set_style() -> None:
+    """Set the workbook's look for all later figures."""
+    sns.set_theme(style="whitegrid", context="notebook", font_scale=0.9, rc={
+        "figure.dpi": 110, "savefig.dpi": 150, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlesize": "medium",
+        "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True, "legend.frameon": False, "grid.alpha": 0.5})
+
+
+def annotate_bars(ax, form: str = "{:,.0f}") -> None:
+    for container in ax.containers:
+        ax.bar_label(container, fmt=lambda value: form.format(value), padding=2, fontsize=8)
+    ax.margins(y=0.12)
+
+
+def plot_token_balance(stages: pd.DataFrame) -> Figure:
+    """Bars per language of `tokens` (thousands), one panel per `stage` in order. Columns: stage, language, tokens."""
+    names = list(dict.fromkeys(stages.stage))
+    languages = list(dict.fromkeys(stages.language))
+    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.4), squeeze=False)
+    for ax, name in zip(axes[0], names, strict=True):
+        part = stages[stages.stage == name].set_index("language").tokens[languages] / 1e3
+        ax.bar([language_name(x) for x in languages], part, color=[language_color(x, languages) for x in languages])
+        ax.set(title=name, ylabel="thousand tokens")
+        ax.grid(axis="x", visible=False)
+        annotate_bars(ax)
+    return figure
+
+
+def plot_article_lengths(articles: pd.DataFrame) -> Figure:
+    """Distribution of article lengths in tokens per language, log scale, medians marked. Columns: language, n_tokens."""
+    languages = list(dict.fromkeys(articles.language))
+    palette = {x: language_color(x, languages) for x in languages}
+    figure, ax = plt.subplots(figsize=(7.2, 3.6))
+    sns.kdeplot(articles, x="n_tokens", hue="language", hue_order=languages, palette=palette, log_scale=True, common_norm=False, ax=ax, lw=2, legend=False)
+    top = ax.get_ylim()[1]
+    for number, language in enumerate(languages):
+        median = articles[articles.language == language].n_tokens.median()
+        ax.axvline(median, color=palette[language], ls=":", lw=1.2)
+        ax.text(0.985, 0.93 - 0.08 * number, f"{language_name(language)}: median {median:,.0f}", color=palette[language], ha="right", transform=ax.transAxes)
+    ax.set(xlabel="tokens per article (log scale)", ylabel="density per language", ylim=(0, top))
+    return figure
+
+
+def plot_language_bars(values: pd.Series, label: str, form: str = "{:.2f}") -> Figure:
+    """One bar per language. `values` is indexed by language; `label` holds unit and direction."""
+    languages = list(values.index)
+    figure, ax = plt.subplots(figsize=(4.8, 3.4))
+    ax.bar([language_name(x) for x in languages], values, color=[language_color(x, languages) for x in languages], width=0.65)
+    ax.set(ylabel=label)
+    ax.grid(axis="x", visible=False)
+    annotate_bars(ax, form)
+    return figure
+
+
+def plot_matrix(matrix: pd.DataFrame, *, label: str, row_label: str, column_label: str, form: str = ".2f", cmap: str = "crest", ax=None, **limits) -> Figure:
+    """A labelled heat map; rows and columns that are languages are written out."""
+    named = matrix.rename(index=language_name, columns=language_name)
+    figure, ax = (ax.figure, ax) if ax is not None else plt.subplots(figsize=(1.6 + 1.0 * matrix.shape[1], 1.3 + 0.55 * matrix.shape[0]))
+    sns.heatmap(named, annot=True, fmt=form, cmap=cmap, cbar_kws={"label": label}, linewidths=1, ax=ax, **limits)
+    ax.set(xlabel=column_label, ylabel=row_label)
+    ax.tick_params(axis="y", rotation=0)
+    ax.tick_params(axis="x", rotation=0)
+    return figure
+
+
+def plot_router_prefixes(scores: pd.DataFrame) -> Figure:
+    """Error rate (1 - weighted F1, percent, log) against the number of tokens read, one line per classifier, named at its right end."""
+    figure, ax = plt.subplots(figsize=(7.6, 4.2))
+    order = scores[scores.whole_sequence].sort_values("f1", ascending=False).classifier
+    colors = dict(zip(order, sns.color_palette("colorblind", len(order)), strict=True))
+    # An error of 0 cannot stand on a log axis: half of one sequence is drawn instead, and said.
+    floor = 50 / scores.n_sequences.iloc[0]
+    for name in order:
+        part = scores[scores.classifier == name].sort_values("prefix")
+        ax.plot(part.prefix, (100 * (1 - part.f1)).clip(lower=floor), marker="o", ms=4, lw=1.6, color=colors[name], label=name.replace("_", " "))
+    ax.axhline(floor, color="grey", ls=":", lw=1)
+    ax.text(ax.get_xlim()[0], floor * 1.08, " no error seen (drawn at half a sequence)", fontsize=8, color="grey")
+    ax.set(xscale="log", yscale="log", xlabel="tokens read of the sequence (log scale)", ylabel=f"1 - F1, percent (log scale, {LOWER})")
+    ticks = sorted(scores.prefix.unique())
+    ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    ax.minorticks_off()
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    return figure
+
+
+def plot_router_cost(scores: pd.DataFrame) -> Figure:
+    """Weighted F1 on whole sequences beside what it costs: seconds to fit and sequences per second."""
+    whole = scores[scores.whole_sequence].sort_values("f1")
+    names = whole.classifier.str.replace("_", " ")
+    figure, axes = plt.subplots(1, 3, figsize=(11, 0.9 + 0.36 * len(whole)), sharey=True)
+    panels = (("f1", f"weighted F1 ({HIGHER})", "{:.4f}"), ("fit_seconds", f"seconds to fit ({LOWER})", "{:.2f}"),
+              ("sequences_per_second", f"sequences per second ({HIGHER})", "{:,.0f}"))
+    for ax, (column, label, form) in zip(axes, panels, strict=True):
+        ax.scatter(whole[column], names, color="#0072B2", zorder=3)
+        for value, name in zip(whole[column], names, strict=True):
+            ax.annotate(form.format(value), (value, name), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7.5)
+        ax.set(xlabel=label, xscale="linear" if column == "f1" else "log")
+        ax.margins(x=0.18, y=0.12)
+    return figure
+
+
+def plot_strongest_tokens(tokens: pd.DataFrame, n: int = 15) -> Figure:
+    """The tokens that speak most for each language, one panel a language, weight as bar length."""
+    languages = list(dict.fromkeys(tokens.language))
+    figure, axes = plt.subplots(1, len(languages), figsize=(2.7 * len(languages), 0.8 + 0.25 * n))
+    for ax, language in zip(np.atleast_1d(axes), languages, strict=True):
+        part = tokens[tokens.language == language].head(n).iloc[::-1]
+        ax.barh(range(len(part)), part.weight, color=language_color(language, languages), alpha=0.85)
+        ax.set_yticks(range(len(part)), [repr(token) for token in part.token], fontsize=8)
+        ax.set(title=language_name(language), xlabel="weight (logit per token)")
+        ax.grid(axis="y", visible=False)
+    return figure
+
+
+def plot_learning_curves(history: pd.DataFrame, value: str, label: str, by: str = "arm", reference: dict[str, float] | None = None,
+                         colors: dict | None = None) -> Figure:
+    """`value` against tokens seen, one line per `by`, seeds as thin lines and their mean as a thick one, names at the right end."""
+    curves = history.dropna(subset=[value])
+    names = list(dict.fromkeys(curves[by]))
+    colors = colors or dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+    figure, ax = plt.subplots(figsize=(7.6, 4))
+    for name in names:
+        part = curves[curves[by] == name]
+        for _, seed in part.groupby("seed"):
+            ax.plot(seed.tokens / 1e3, seed[value], color=colors[name], lw=0.7, alpha=0.5)
+        mean = part.groupby("tokens")[value].mean()
+        ax.plot(mean.index / 1e3, mean, color=colors[name], lw=2.2, marker="o", ms=3.5, label=language_name(name))
+    for name, level in (reference or {}).items():
+        ax.axhline(level, color="grey", ls="--", lw=1)
+        ax.text(0.01, level, f"{name} ", fontsize=8, color="grey", va="bottom", transform=ax.get_yaxis_transform())
+    ax.set(xlabel="thousand training tokens seen", ylabel=label)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
+def plot_alpha_traces(history: pd.DataFrame) -> Figure:
+    """alpha at every optimizer step, one panel per arm, one line per seed, with the share of steps at exactly 0.5."""
+    arms = list(dict.fromkeys(history.arm))
+    figure, axes = plt.subplots(len(arms), 1, figsize=(7.6, 1.0 + 1.15 * len(arms)), sharex=True, squeeze=False)
+    for ax, arm in zip(axes[:, 0], arms, strict=True):
+        part = history[history.arm == arm]
+        alternates = part.alpha.isin([0.0, 1.0]).all()
+        for _, seed in part.groupby("seed"):
+            ax.plot(seed.step, seed.alpha, color="#0072B2", lw=0, marker="." if alternates else "", ms=1.5)
+            ax.plot(seed.step, seed.alpha, color="#0072B2", lw=0 if alternates else 1.3, alpha=0.8)
+        ax.set(ylim=(-0.08, 1.08), yticks=[0, 0.5, 1])
+        ax.set_title(f"{arm}: exactly 0.5 at {100 * (part.alpha == 0.5).mean():.0f} % of steps, mean {part.alpha.mean():.3f}", fontsize=9)
+    axes[-1, 0].set(xlabel="optimizer step")
+    figure.supylabel("alpha (weight of hard labels)", fontsize=9)
+    return figure
+
+
+def plot_arms(table: pd.DataFrame, value: str, label: str, *, arm: str = "arm", panel: str = "language", bounds: dict[str, dict[str, float]] | None = None) -> Figure:
+    """Every seed as a point, the mean as a bar, a 95 % t interval where there are two seeds or more; one panel per `panel` value.
+
+    `bounds` maps a name to {panel value: level}, drawn as a dashed line.
+    """
+    panels, arms = list(dict.fromkeys(table[panel])), list(dict.fromkeys(table[arm]))[::-1]
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.2 + 2.9 * len(panels), 1.3 + 0.38 * len(arms)), sharey=True, squeeze=False)
+    for ax, name in zip(axes[0], panels, strict=True):
+        color = language_color(name, panels) if panel == "language" else "#0072B2"
+        for height, arm_name in enumerate(arms):
+            values = table[(table[panel] == name) & (table[arm] == arm_name)][value].to_numpy()
+            if not len(values):
+                continue
+            ax.scatter(values, np.full(len(values), height), s=22, color=color, alpha=0.55, zorder=3, lw=0)
+            ax.plot([values.mean()] * 2, [height - 0.28, height + 0.28], color=color, lw=2.4, zorder=4)
+            if len(values) > 1:
+                half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+                ax.plot([values.mean() - half, values.mean() + half], [height, height], color=color, lw=1.4)
+            ax.annotate(f"{values.mean():.4g}", (values.mean(), height + 0.28), xytext=(0, 1), textcoords="offset points", ha="center", fontsize=7.5)
+        for bound, levels in (bounds or {}).items():
+            if name in levels:
+                ax.axvline(levels[name], color="grey", ls="--", lw=1)
+                ax.text(levels[name], len(arms) - 0.45, bound, fontsize=7.5, color="grey", ha="center", va="bottom")
+        ax.set(title=language_name(name), xlabel=label, ylim=(-0.6, len(arms) - 0.3))
+        ax.set_yticks(range(len(arms)), arms)
+        ax.margins(x=0.15)
+    return figure
+
+
+def plot_score_matrices(matrices: dict[str, pd.DataFrame], label: str) -> Figure:
+    """Heat maps of score matrices side by side on one colour scale: row = after that stage, column = language."""
+    low, high = min(m.to_numpy().min() for m in matrices.values()), max(m.to_numpy().max() for m in matrices.values())
+    widths = [max(2, len(m.columns)) for m in matrices.values()]
+    figure, axes = plt.subplots(1, len(matrices), figsize=(1.6 + 1.05 * sum(widths), 3.6), width_ratios=widths, squeeze=False)
+    for ax, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
+        plot_matrix(matrix, label=label, row_label="after training on", column_label="scored on", form=".0f", cmap="flare", ax=ax,
+                    norm=plt.matplotlib.colors.LogNorm(low, high))
+        ax.set_title(name)
+    return figure
+
+
+def plot_stage_curves(history: pd.DataFrame, order: list[str], label: str) -> Figure:
+    """Perplexity of every language over sequential training, stage borders marked. Columns: seed, total_tokens, perplexity_<language>."""
+    figure, ax = plt.subplots(figsize=(8.4, 4.2))
+    for language in order:
+        color = language_color(language, order)
+        for _, seed in history.groupby("seed"):
+            ax.plot(seed.total_tokens / 1e3, seed[f"perplexity_{language}"], color=color, lw=0.7, alpha=0.5)
+        mean = history.groupby("total_tokens")[f"perplexity_{language}"].mean()
+        ax.plot(mean.index / 1e3, mean, color=color, lw=2.2, marker="o", ms=3, label=language_name(language))
+    stage = history.total_tokens.max() / len(order) / 1e3
+    for number, language in enumerate(order):
+        ax.axvspan(number * stage, (number + 1) * stage, color=language_color(language, order), alpha=0.07, lw=0)
+        ax.text((number + 0.5) * stage, 1.01, f"trained on {language_name(language)}", ha="center", fontsize=8.5, transform=ax.get_xaxis_transform())
+    ax.set(yscale="log", xlabel="thousand training tokens seen", ylabel=label, xlim=(0, stage * len(order)))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure

@@ -1,0 +1,333 @@
+"""How each expensive thing is made from the others, one function each. Whoever asks finds it or has it built."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import GPT2LMHeadModel
+
+from mome import corpus as corpora
+from mome import data as packing
+from mome import distill, evaluate, models, moe, router, train
+from mome.artifacts import find_or_build, read_manifest
+from mome.config import Scale, check_choice, check_languages, check_range
+
+log = logging.getLogger("mome")
+MOE_VARIANTS = ("PLE", "JEET", "MoE-CE")
+# Part of an expert's token budget that PLE spends on its shared embedding once the experts are frozen.
+PLE_EMBEDDING_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every experiment starts from: a scale, a corpus that was found, and its packed data."""
+
+    scale: Scale
+    languages: tuple[str, ...]
+    corpus: str
+    corpus_reason: str
+    corpus_path: Path
+    data_path: Path
+
+    @cached_property
+    def data(self) -> packing.PackedData:
+        return packing.PackedData(self.data_path)
+
+    @cached_property
+    def device(self) -> torch.device:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @cached_property
+    def targets(self) -> distill.CachedTargets:
+        return distill.CachedTargets(cache_teacher_targets(self))
+
+    @cached_property
+    def teacher(self) -> GPT2LMHeadModel:
+        return load_gpt2(train_teacher(self)).to(self.device)
+
+
+def open_bench(scale: Scale, corpus: str, languages: list[str], seed: int = 0) -> Bench:
+    """Return the bench, building corpus and data when they are not there. `seed` draws the split and the sample of articles."""
+    languages = check_languages(languages)
+    # About five bytes a token, and room for the held-out splits and for what cleaning removes.
+    characters = scale.tokens_per_language * 8
+    failures = []
+    for name, why in corpora.corpus_candidates(corpus, languages):
+        config = {"corpus": name, "languages": languages, **corpora.corpus_version(name, languages)}
+        if name == "wiki40b":
+            config["characters"] = characters
+
+        def build(folder, name=name):
+            documents = pd.DataFrame(corpora.read_documents(name, languages, characters))
+            documents.to_parquet(folder / "documents.parquet")
+            return documents.groupby("language").text.agg(articles="count", characters=lambda texts: int(texts.str.len().sum())).to_dict("index")
+
+        try:
+            corpus_path = find_or_build("corpus", config, build)
+        except corpora.CorpusUnavailable as error:
+            if corpus != "auto":
+                raise
+            failures.append(str(error))
+            log.warning("corpus %s: %s", name, error)
+            continue
+        reason = "; ".join([*failures, why])
+        return Bench(scale, tuple(languages), name, reason, corpus_path, build_data(corpus_path, scale, seed))
+    raise corpora.CorpusUnavailable("; ".join(failures))
+
+
+def build_data(corpus_path: Path, scale: Scale, seed: int) -> Path:
+    names = ("vocab_size", "context", "tokens_per_language", "max_diff_percent", "validation_fraction")
+    config = {"seed": seed, **{name: getattr(scale, name) for name in names}}
+    return find_or_build("data", config, lambda folder: packing.build_dataset(pd.read_parquet(corpus_path / "documents.parquet"), folder, **config),
+                         {"corpus": corpus_path})
+
+
+def fit_router(bench: Bench) -> Path:
+    """Return the artefact of the workbook's router: `router.safetensors`."""
+    def build(folder):
+        fitted, _ = router.fit_router(bench.data, bench.scale.router_rows)
+        fitted.save(folder / "router.safetensors")
+
+    return find_or_build("router", {"rows_per_language": bench.scale.router_rows, "n_special": router.N_SPECIAL}, build, {"data": bench.data_path})
+
+
+def compare_routers(bench: Bench, classifiers: list[str], prefixes: list[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the tables of `router.benchmark` on this bench."""
+    def build(folder):
+        for name, table in zip(("scores", "confusion"), router.benchmark(bench.data, classifiers, bench.scale.router_rows, prefixes), strict=True):
+            table.to_parquet(folder / f"{name}.parquet")
+
+    config = {"classifiers": classifiers, "prefixes": prefixes, "rows_per_language": bench.scale.router_rows}
+    path = find_or_build("router_comparison", config, build, {"data": bench.data_path})
+    return pd.read_parquet(path / "scores.parquet"), pd.read_parquet(path / "confusion.parquet")
+
+
+def training_options(scale: Scale, learning_rate: float) -> dict:
+    names = ("warmup_fraction", "weight_decay", "max_grad_norm", "micro_batch_size", "mixed_precision", "evaluations")
+    return {"learning_rate": learning_rate, **{name: getattr(scale, name) for name in names}}
+
+
+def dense_logits(model, batch) -> torch.Tensor:
+    return model(input_ids=batch["input_ids"]).logits
+
+
+def curve(bench: Bench, forward, model) -> dict:
+    """Return {"nats_<language>": nats per token} on a quarter of the evaluation rows: cheap enough to ask during training."""
+    scores = score(bench, forward, model, max(8, bench.scale.evaluation_rows // 4))
+    return {f"nats_{row.language}": row.nats_per_token for row in evaluate.summarize(scores).itertuples()}
+
+
+def score(bench: Bench, forward, model, rows_per_language: int | None = None) -> pd.DataFrame:
+    """Return `evaluate.score_rows` of a model, on the scale's evaluation rows unless told how many."""
+    model.eval()
+    return evaluate.score_rows(lambda batch: forward(model, batch), bench.data, device=bench.device,
+                               rows_per_language=rows_per_language or bench.scale.evaluation_rows)
+
+
+def student_rows(bench: Bench, language: str) -> np.ndarray:
+    """Return the training rows that students of a language see, the same for all seeds, so that targets are cached once."""
+    at_most = max(1, bench.scale.student_tokens // bench.scale.context)
+    return bench.data.row_numbers("train", language, at_most)
+
+
+def train_teacher(bench: Bench) -> Path:
+    """Return the teacher's artefact: a GPT-2 trained from scratch on language-balanced batches, with history and scores."""
+    scale, data = bench.scale, bench.data
+    config = {"shape": asdict(scale.teacher), "seed": 0, "steps": scale.teacher_steps, "batch_size": scale.batch_size,
+              "evaluation_rows": scale.evaluation_rows, **training_options(scale, scale.teacher_lr)}
+
+    def build(folder):
+        model = models.build_gpt2(scale.teacher, len(data.tokenizer), scale.context, seed=0).to(bench.device)
+        plan = train.plan_batches([data.row_numbers("train", language) for language in data.languages], scale.teacher_steps, scale.batch_size, seed=0)
+        history = train.train(model, distill.make_objective(None, dense_logits), plan, data.rows("train"), **training_options(scale, scale.teacher_lr),
+                              evaluate=lambda: curve(bench, dense_logits, model), checkpoint=folder / "checkpoint.safetensors", description="teacher")
+        return save_trained(folder, model, history, score(bench, dense_logits, model))
+
+    return find_or_build("teacher", config, build, {"data": bench.data_path}, keep_partial=True)
+
+
+def save_trained(folder: Path, model, history: pd.DataFrame, scores: pd.DataFrame) -> dict:
+    """Write weights, history and scores; return the notes for the manifest."""
+    model.save_pretrained(folder)
+    history.to_parquet(folder / "history.parquet")
+    scores.to_parquet(folder / "scores.parquet")
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    return {"parameters": models.count_parameters(model), "tokens": int(history.tokens.iloc[-1])}
+
+
+def load_gpt2(path: Path) -> GPT2LMHeadModel:
+    return GPT2LMHeadModel.from_pretrained(path).eval()
+
+
+def cache_teacher_targets(bench: Bench) -> Path:
+    """Return the artefact of the teacher's targets on the rows that students see."""
+    scale, teacher_path = bench.scale, train_teacher(bench)
+    config = {"top_k": scale.top_k, "student_tokens": scale.student_tokens}
+
+    def build(folder):
+        numbers = np.concatenate([student_rows(bench, language) for language in bench.data.languages])
+        return distill.cache_targets(bench.teacher, bench.data.rows("train"), numbers, scale.top_k, folder, scale.micro_batch_size)
+
+    return find_or_build("targets", config, build, {"teacher": teacher_path, "data": bench.data_path})
+
+
+def train_student(bench: Bench, languages: list[str], *, seed: int, kd_loss: str | None = "teacher_ce", alpha_schedule: str = "fixed", alpha: float = 0.5,
+                  temperature: float = 1.0, token_share: float = 1.0, start_from: Path | None = None) -> Path:
+    """Return the artefact of a dense student trained on `languages`, batches balanced over them, with history and scores.
+
+    kd_loss None is hard labels alone. It sees `token_share` of `scale.student_tokens` of each language. `start_from` is the
+    student artefact whose weights it goes on from, as in sequential training. Raises ValueError before anything is built
+    for an unknown loss, schedule or language and for numbers out of range.
+    """
+    scale, data = bench.scale, bench.data
+    check_languages(languages, data.languages)
+    check_range("token_share", token_share, 1e-3, 1)
+    if kd_loss is None:
+        alpha_schedule, alpha, temperature = "fixed", 1.0, 1.0
+    else:
+        check_choice("kd_loss", kd_loss, distill.KD_LOSSES)
+    steps = max(2, round(scale.student_steps * token_share)) * len(languages)
+    schedule = distill.make_alpha_schedule(alpha_schedule, steps, alpha)
+    config = {"shape": asdict(scale.student), "languages": languages, "seed": seed, "kd_loss": kd_loss, "alpha_schedule": alpha_schedule, "alpha": alpha,
+              "temperature": temperature, "steps": steps, "batch_size": scale.batch_size, "student_tokens": scale.student_tokens,
+              "evaluation_rows": scale.evaluation_rows, **training_options(scale, scale.student_lr)}
+    parents = {"data": bench.data_path}
+    if kd_loss is not None:
+        parents["teacher"] = train_teacher(bench)
+    if start_from is not None:
+        parents["start_from"] = start_from
+
+    def build(folder):
+        model = load_gpt2(start_from) if start_from else models.build_gpt2(scale.student, len(data.tokenizer), scale.context, seed)
+        model.to(bench.device)
+        cached = kd_loss in ("teacher_ce", "forward_kl") and temperature == 1.0
+        objective = distill.make_objective(kd_loss, dense_logits, targets=bench.targets if cached else None,
+                                           teacher=None if cached or kd_loss is None else bench.teacher, temperature=temperature)
+        plan = train.plan_batches([student_rows(bench, language) for language in languages], steps, scale.batch_size, seed)
+        history = train.train(model, objective, plan, data.rows("train"), **training_options(scale, scale.student_lr), alpha_schedule=schedule,
+                              evaluate=lambda: curve(bench, dense_logits, model), checkpoint=folder / "checkpoint.safetensors",
+                              description=f"student {'+'.join(languages)} {kd_loss or 'ce'} seed {seed}")
+        return save_trained(folder, model, history, score(bench, dense_logits, model))
+
+    return find_or_build("student", config, build, parents, keep_partial=True)
+
+
+def train_sequence(bench: Bench, order: list[str], *, seed: int, **student) -> list[Path]:
+    """Return one student artefact a stage: trained on one language after another, each stage from the last one's weights."""
+    check_languages(order, bench.data.languages)
+    stages: list[Path] = []
+    for language in order:
+        stages.append(train_student(bench, [language], seed=seed, start_from=stages[-1] if stages else None, **student))
+    return stages
+
+
+def read_score_matrix(stages: list[Path], order: list[str]) -> pd.DataFrame:
+    """Return nats per token on each language (columns) after each stage (rows), both in the order of training."""
+    rows = [evaluate.summarize(pd.read_parquet(path / "scores.parquet")).set_index("language").nats_per_token[order] for path in stages]
+    return pd.DataFrame(rows, index=order)
+
+
+def train_moe(bench: Bench, variant: str, *, seed: int, kd_loss: str = "teacher_ce", alpha: float = 0.5) -> Path:
+    """Return the artefact of a modular model: weights with the router inside, history, and scores per way of using it.
+
+    PLE: experts distilled apart on one language each, assembled and frozen, then a shared embedding session that takes
+    `PLE_EMBEDDING_SHARE` of the tokens. JEET: embedding and experts together, each sequence through its language's expert.
+    MoE-CE: JEET with a common expert that sees every sequence. All see the same number of tokens of each language.
+    """
+    check_choice("variant", variant, MOE_VARIANTS)
+    check_choice("kd_loss", kd_loss, ("teacher_ce", "forward_kl"))
+    scale, data = bench.scale, bench.data
+    languages, is_ple = data.languages, variant == "PLE"
+    steps = scale.student_steps * len(languages)
+    parents = {"data": bench.data_path, "teacher": train_teacher(bench), "router": fit_router(bench)}
+    if is_ple:
+        steps = max(2, round(steps * PLE_EMBEDDING_SHARE))
+        for language in languages:
+            parents[f"expert_{language}"] = train_expert(bench, language, seed, kd_loss, alpha)
+    config = {"variant": variant, "shape": asdict(scale.expert), "seed": seed, "kd_loss": kd_loss, "alpha": alpha, "steps": steps,
+              "batch_size": scale.batch_size, "student_tokens": scale.student_tokens, "evaluation_rows": scale.evaluation_rows,
+              "tie_word_embeddings": scale.tie_word_embeddings, **training_options(scale, scale.student_lr)}
+    schedule = distill.make_alpha_schedule("fixed", steps, alpha)
+
+    def build(folder):
+        model = start_moe(bench, variant, seed, {language: parents.get(f"expert_{language}") for language in languages})
+        model.router = router.Router.load(parents["router"] / "router.safetensors")
+        model.to(bench.device)
+        told = told_forward(data.language_index("train"), bench.device)
+        plan = train.plan_batches([student_rows(bench, language) for language in languages], steps, scale.batch_size, seed)
+        told_validation = told_forward(data.language_index("validation"), bench.device)
+        history = train.train(model, distill.make_objective(kd_loss, told, targets=bench.targets), plan, data.rows("train"),
+                              **training_options(scale, scale.student_lr), alpha_schedule=schedule, evaluate=lambda: curve(bench, told_validation, model),
+                              checkpoint=folder / "checkpoint.safetensors", description=f"{variant} seed {seed}")
+        notes = save_trained(folder, model, history, score_uses(bench, model))
+        body = next(iter(model.experts.values()))
+        active = models.count_parameters(model) - (len(languages) - 1) * models.count_parameters(body)
+        experts_tokens = sum(read_manifest(parents[name])["notes"]["tokens"] for name in parents if name.startswith("expert_"))
+        return {**notes, "tokens": notes["tokens"] + experts_tokens, "active_parameters": active}
+
+    return find_or_build("moe", config, build, parents, keep_partial=True)
+
+
+def train_expert(bench: Bench, language: str, seed: int, kd_loss: str, alpha: float) -> Path:
+    """Return the artefact of one expert of PLE: a student of the expert's shape, distilled on one language."""
+    shaped = replace(bench, scale=replace(bench.scale, student=bench.scale.expert))
+    return train_student(shaped, [language], seed=seed, kd_loss=kd_loss, alpha=alpha, token_share=1 - PLE_EMBEDDING_SHARE)
+
+
+def start_moe(bench: Bench, variant: str, seed: int, experts: dict[str, Path | None]) -> moe.MoMEForCausalLM:
+    scale = bench.scale
+    if variant == "PLE":
+        counts = torch.from_numpy(packing.token_counts(bench.data)).float()
+        return moe.assemble_experts({language: load_gpt2(path) for language, path in experts.items()}, counts, scale.tie_word_embeddings)
+    body_config = models.gpt2_config(scale.expert, len(bench.data.tokenizer), scale.context)
+    return moe.build_moe(list(experts), body_config, has_common_expert=variant == "MoE-CE", tie_word_embeddings=scale.tie_word_embeddings, seed=seed)
+
+
+def told_forward(language_index: np.ndarray, device):
+    """Return a forward that tells the model each row's language, as training does."""
+    def forward(model, batch):
+        expert_index = torch.from_numpy(language_index[batch["row_numbers"]]).to(device)
+        return model(input_ids=batch["input_ids"], expert_index=expert_index).logits
+
+    return forward
+
+
+def score_uses(bench: Bench, model: moe.MoMEForCausalLM) -> pd.DataFrame:
+    """Return scores for every way of using the model, in a column `use`.
+
+    told: the true language's expert. routed: the router reads the whole sequence. With a common expert both with it on,
+    and also routed with it off and alone.
+    """
+    told = told_forward(bench.data.language_index("validation"), bench.device)
+    uses = {"told": told, "routed": lambda model, batch: model(input_ids=batch["input_ids"]).logits}
+    if model.common_expert is not None:
+        uses["routed, common off"] = lambda model, batch: model(input_ids=batch["input_ids"], common_expert="off").logits
+        uses["common alone"] = lambda model, batch: model(input_ids=batch["input_ids"], common_expert="alone").logits
+    return pd.concat([score(bench, forward, model).assign(use=use) for use, forward in uses.items()], ignore_index=True)
+
+
+def load_moe(path: Path) -> moe.MoMEForCausalLM:
+    return moe.MoMEForCausalLM.from_pretrained(path).eval()
+
+
+def read_scores(path: Path, **columns) -> pd.DataFrame:
+    """Return `evaluate.summarize` of an artefact's scores with constant columns (arm, seed, ...) in front, per `use` where it has several."""
+    scores = pd.read_parquet(path / "scores.parquet")
+    if "use" in scores:
+        tables = [evaluate.summarize(group).assign(use=use) for use, group in scores.groupby("use", sort=False)]
+    else:
+        tables = [evaluate.summarize(scores)]
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(**columns)[[*columns, *table.columns]]
+
+
+def read_history(path: Path, **columns) -> pd.DataFrame:
+    """Return an artefact's training history with constant columns in front."""
+    history = pd.read_parquet(path / "history.parquet")
+    return history.assign(**columns)[[*columns, *history.columns]]

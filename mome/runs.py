@@ -1,0 +1,211 @@
+"""A run's folder: resolved configuration, figures with the run's id, tables, findings; metrics written last means complete."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import html
+import json
+import re
+import shutil
+import time
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import nbformat
+import pandas as pd
+
+from mome import plots
+from mome.artifacts import read_json, versions, write_json
+from mome.config import (
+    LANGUAGE_NAMES,
+    Scale,
+    as_dict,
+    check_choice,
+    check_corpus,
+    check_languages,
+    check_range,
+    check_seeds,
+    repository,
+    resolve_scale,
+    runs_dir,
+)
+from mome.recipes import MOE_VARIANTS
+from mome.router import CLASSIFIERS
+
+FINDING_VERDICTS = ("holds", "does not hold", "cannot tell")
+
+
+def notebook_paths() -> list[Path]:
+    """Return the numbered notebooks in order."""
+    return sorted((repository() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def declared_parameters(path: Path) -> dict:
+    """Return {name: default} of a notebook's cell tagged `parameters`; ValueError when it has none."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            return literal_assignments(cell.source)
+    raise ValueError(f"{path} has no cell tagged 'parameters'")
+
+
+def literal_assignments(source: str) -> dict:
+    """Return {name: value} of the plain assignments of literals in a cell."""
+    values = {}
+    for node in ast.parse(source).body:
+        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(target, ast.Name):
+            values[target.id] = ast.literal_eval(node.value)
+    return values
+
+
+def check_parameters(notebook: Path, given: dict) -> dict:
+    """Return the notebook's parameters with `given` in place of defaults, all checked; ValueError before anything slow.
+
+    An unknown name, a value of another type than the default's, or one outside its allowed set is refused.
+    """
+    declared = declared_parameters(notebook)
+    for name, value in given.items():
+        if name not in declared:
+            raise ValueError(f"parameter {name!r} is unknown to {notebook.stem}; it has: {', '.join(declared)}")
+        default = declared[name]
+        number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
+        if type(value) is not type(default) and not number:
+            raise ValueError(f"{name}={value!r} is not allowed; it must be of type {type(default).__name__}, for example {default!r}")
+    values = declared | given
+    resolve_scale(values["scale"], values["overrides"])
+    check_corpus(values["corpus"])
+    is_folder = values["corpus"].startswith("folder:")
+    languages = check_languages(values["languages"], None if is_folder else list(LANGUAGE_NAMES))
+    check_seeds(values.get("seeds", [0]))
+    for name, allowed in (("classifiers", CLASSIFIERS), ("variants", MOE_VARIANTS), ("order", languages)):
+        for value in values.get(name, []):
+            check_choice(name, value, allowed)
+    if values.get("order") and sorted(values["order"]) != sorted(languages):
+        raise ValueError(f"order={values['order']!r} is not allowed; it must hold each of {', '.join(languages)} once, or be empty")
+    if "language" in values:
+        check_choice("language", values["language"], languages)
+    for alpha in values.get("alphas", []):
+        check_range("alphas", alpha, 0, 1)
+    for prefix in values.get("prefixes", []):
+        check_range("prefixes", prefix, 1, whole=True)
+    if "temperature" in values:
+        check_range("temperature", values["temperature"], 1e-3)
+    return values
+
+
+class Run:
+    """One execution of one notebook. `figure`, `table`, `finding` keep results; `complete` writes metrics.json, last."""
+
+    def __init__(self, notebook: str, values: dict, folder: Path):
+        self.notebook, self.values, self.folder = notebook, values, folder
+        self.id = folder.parent.name if folder.name == notebook else folder.name
+        self.scale: Scale = resolve_scale(values["scale"], values["overrides"])
+        self.figures: list[dict] = []
+        self.findings: list[dict] = []
+        self.tables: list[str] = []
+        self.started = time.perf_counter()
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        (folder / "tables").mkdir(exist_ok=True)
+        (folder / "metrics.json").unlink(missing_ok=True)
+        write_json(folder / "config.json", {"notebook": notebook, "parameters": values, "scale": as_dict(self.scale), "versions": versions()})
+
+    def figure(self, figure, name: str, caption: str) -> None:
+        """Save the figure as PNG with the run's id in its corner; the notebook shows it as usual."""
+        figure.text(1.0, -0.01, f"run {self.id}", ha="right", va="top", fontsize=6.5, color="grey")
+        figure.savefig(self.folder / "figures" / f"{name}.png", bbox_inches="tight")
+        self.figures.append({"name": name, "caption": caption})
+
+    def table(self, table: pd.DataFrame, name: str) -> None:
+        table.to_parquet(self.folder / "tables" / f"{name}.parquet")
+        self.tables.append(name)
+
+    def finding(self, text: str, verdict: str = "", claim: str = "") -> str:
+        """Keep a computed sentence; with `claim` (C1 to C5) and a verdict it becomes a row of the claims table. Returns it."""
+        if verdict:
+            check_choice("verdict", verdict, FINDING_VERDICTS)
+        self.findings.append({"text": text, "verdict": verdict, "claim": claim})
+        return f"{claim} {verdict}: {text}".strip() if claim else text
+
+    def complete(self, metrics: dict) -> None:
+        """Write metrics.json: what marks the run as complete."""
+        write_json(self.folder / "metrics.json", {
+            "notebook": self.notebook, "run": self.id, "parameters": self.values, "metrics": metrics, "findings": self.findings,
+            "figures": self.figures, "tables": self.tables, "seconds": round(time.perf_counter() - self.started, 1), "versions": versions()})
+
+
+def start_run(notebook: str, namespace: dict) -> Run:
+    """Return the run of the notebook that calls it, with `globals()` as namespace: parameters checked, folder made, style set.
+
+    What papermill injected is held against the declared names, as papermill itself only warns of a misspelt one.
+    """
+    path = repository() / "notebooks" / f"{notebook}.ipynb"
+    declared = declared_parameters(path)
+    given = {name: namespace[name] for name in declared if name in namespace}
+    for source in namespace.get("In", []):
+        if source.startswith("# Parameters\n"):
+            given |= literal_assignments(source)
+    values = check_parameters(path, given)
+    folder = Path(values["out"]) if values["out"] else runs_dir() / f"{notebook}-{time.strftime('%Y%m%d-%H%M%S')}"
+    plots.set_style()
+    return Run(notebook, values, folder)
+
+
+def read_metrics(out: Path) -> list[dict]:
+    """Return the metrics of the complete notebooks under a run's folder, in the order of the notebooks."""
+    return [read_json(path) | {"folder": path.parent} for path in sorted(Path(out).glob("*/metrics.json"))]
+
+
+def write_report(out: Path) -> Path:
+    """Write `report.html`, one self-contained page: findings, claims, figures and configuration of a run. Returns its path."""
+    notebooks = read_metrics(out)
+    sections, claims = [], []
+    for entry in notebooks:
+        titles = re.search(r"^# (.+)$", next(cell.source for cell in nbformat.read(entry["folder"] / "executed.ipynb", as_version=4).cells
+                                            if cell.cell_type == "markdown"), re.MULTILINE)
+        findings = "".join(f"<li>{format_finding(finding)}</li>" for finding in entry["findings"])
+        figures = "".join(figure_html(entry["folder"] / "figures" / f"{figure['name']}.png", figure["caption"]) for figure in entry["figures"])
+        sections.append(f'<section id="{entry["notebook"]}"><h2>{html.escape(entry["notebook"][:2])} · {html.escape(titles[1])}</h2>'
+                        f"<ul>{findings}</ul>{figures}<p class=small>{entry['seconds']:.0f} s · "
+                        f"<a href='{entry['notebook']}/executed.ipynb'>executed notebook</a></p></section>")
+        claims += [finding for finding in entry["findings"] if finding["claim"]]
+    rows = "".join(f"<tr><td>{c['claim']}</td><td class='{c['verdict'].replace(' ', '-')}'>{c['verdict']}</td><td>{html.escape(c['text'])}</td></tr>" for c in claims)
+    config = notebooks[0] if notebooks else {"parameters": {}, "versions": {}}
+    page = Template(files("mome").joinpath("report.html").read_text(encoding="utf-8")).substitute(
+        run=html.escape(Path(out).name), claims=rows, sections="".join(sections),
+        contents="".join(f'<a href="#{entry["notebook"]}">{entry["notebook"]}</a>' for entry in notebooks),
+        config=html.escape(json.dumps({"parameters": config["parameters"], "versions": config["versions"]}, indent=1)))
+    path = Path(out) / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def format_finding(finding: dict) -> str:
+    lead = f"<b class='{finding['verdict'].replace(' ', '-')}'>{finding['claim']} {finding['verdict']}.</b> " if finding["claim"] else ""
+    return lead + html.escape(finding["text"])
+
+
+def figure_html(path: Path, caption: str) -> str:
+    image = base64.b64encode(path.read_bytes()).decode()
+    return f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{image}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+
+
+def publish(out: Path) -> list[Path]:
+    """Copy a run's figures to `figures/` and its claims into README.md between the marks; return what was written."""
+    notebooks = read_metrics(out)
+    if not notebooks:
+        raise ValueError(f"run={str(out)!r} holds no complete notebook; give the folder of a finished `mome run`")
+    written = []
+    for entry in notebooks:
+        for figure in entry["figures"]:
+            target = repository() / "figures" / f"{entry['notebook'][:2]}_{figure['name']}.png"
+            shutil.copyfile(entry["folder"] / "figures" / f"{figure['name']}.png", target)
+            written.append(target)
+    rows = ["| claim | verdict | measured |", "| --- | --- | --- |"]
+    for entry in notebooks:
+        rows += [f"| {f['claim']} | **{f['verdict']}** | {f['text']} |" for f in entry["findings"] if f["claim"]]
+    readme = repository() / "README.md"
+    text, block = readme.read_text(encoding="utf-8"), "\n".join(["<!-- claims -->", *rows, "", f"Run `{Path(out).name}`.", "<!-- /claims -->"])
+    readme.write_text(re.sub(r"<!-- claims -->.*<!-- /claims -->", lambda _: block, text, flags=re.DOTALL), encoding="utf-8")
+    return [*written, readme]
