@@ -114,7 +114,7 @@ class Progress:
             self.bar.update(n)
         elif self.status and time.monotonic() - self.written > 1:
             self.written = time.monotonic()
-            left = (self.written - self.started) / self.done * (self.total - self.done)
+            left = (self.written - self.started) / max(1, self.done) * (self.total - self.done)
             write_json(Path(self.status), {"text": f"{self.description} {self.done}/{self.total} {self.note}".strip(), "seconds_left": round(left)})
 
     def close(self) -> None:

@@ -110,24 +110,25 @@ def encode(documents: pd.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[
 
 
 def balance(n_tokens: pd.DataFrame, budget: int, max_diff_percent: float, seed: int) -> np.ndarray:
-    """Return a boolean mask over the rows of `n_tokens` (language, article_id, n_tokens): the documents to keep.
+    """Return a boolean mask over the rows of `n_tokens` (language, article_id, n_tokens): the documents to keep, whole.
 
-    Every language walks the same seeded order of articles and stops at the budget, or at what the poorest language has;
-    so the kept sets of aligned languages are prefixes of one order, and a language that is full drops nothing of another.
-    Raises ValueError when the totals then differ by more than `max_diff_percent` of the largest.
+    Every language walks the same seeded order of articles and takes each that still fits its budget, which is `budget` or
+    what the poorest language has; a language that is full drops nothing of another. Raises ValueError when the totals then
+    differ by more than `max_diff_percent` of the largest.
     """
     target = min(budget, int(n_tokens.groupby("language").n_tokens.sum().min()))
-    key = n_tokens.article_id.map(lambda name: hashlib.sha256(f"order:{seed}:{name}".encode()).hexdigest())
-    ordered = n_tokens.assign(key=key).sort_values("key")
-    before = ordered.groupby("language").n_tokens.cumsum() - ordered.n_tokens
-    # A document belongs to the budget when more than half of it does.
-    keep = (before + ordered.n_tokens / 2 <= target).reindex(n_tokens.index)
-    totals = n_tokens[keep].groupby("language").n_tokens.sum().reindex(n_tokens.language.unique(), fill_value=0)
-    difference = 100 * (totals.max() - totals.min()) / totals.max()
+    order = n_tokens.article_id.map(lambda name: hashlib.sha256(f"order:{seed}:{name}".encode()).hexdigest()).to_numpy().argsort(kind="stable")
+    keep, totals = np.zeros(len(n_tokens), dtype=bool), dict.fromkeys(n_tokens.language, 0)
+    for row, language, size in zip(order, n_tokens.language.to_numpy()[order], n_tokens.n_tokens.to_numpy()[order], strict=True):
+        if totals[language] + size <= target:
+            totals[language] += int(size)
+            keep[row] = True
+    largest = max(totals.values())
+    difference = 100 * (largest - min(totals.values())) / max(1, largest)
     if difference > max_diff_percent:
-        raise ValueError(f"max_diff_percent={max_diff_percent:g} cannot be reached: the languages differ by {difference:.1f} % "
-                         f"({totals.to_dict()} tokens); give more text or allow more")
-    return keep.to_numpy()
+        raise ValueError(f"max_diff_percent={max_diff_percent:g} cannot be reached: the languages differ by {difference:.1f} % ({totals} tokens); "
+                         "give more text or allow more")
+    return keep
 
 
 def pack(ids: list[list[int]], article_ids: list[str], context: int) -> tuple[np.ndarray, list[str]]:

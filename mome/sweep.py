@@ -85,6 +85,7 @@ def execute_notebook(path: Path, folder: Path, given: dict, line: ProgressLine) 
                 cell_start(cell, cell_index, **rest)
 
             nb_man.cell_start = report_and_start
+            options["extra_arguments"] = ["--IPKernelApp.log_level=ERROR"]  # or each kernel warns of plain TCP on this machine
             return super().execute_managed_notebook(nb_man, kernel_name, **options)
 
     papermill_engines.register("mome", Engine)
