@@ -96,15 +96,15 @@ def versions() -> dict[str, str]:
 class Progress:
     """A bar where a person watches; in a batch run, the status line that the runner shows instead."""
 
-    def __init__(self, description: str, total: int):
-        self.description, self.total, self.done, self.note = description, total, 0, ""
+    def __init__(self, description: str, total: int, resumed: int = 0):
+        self.description, self.total, self.done, self.resumed, self.note = description, total, resumed, resumed, ""
         self.started, self.written = time.monotonic(), 0.0
         self.status = os.environ.get("MOME_STATUS") if is_batch() else None
         self.bar = None
         if not is_batch():
             from tqdm.auto import tqdm
 
-            self.bar = tqdm(total=total, desc=description, leave=False)
+            self.bar = tqdm(total=total, initial=resumed, desc=description, leave=False)
 
     def update(self, note: str = "", n: int = 1) -> None:
         self.done, self.note = self.done + n, note or self.note
@@ -114,8 +114,9 @@ class Progress:
             self.bar.update(n)
         elif self.status and time.monotonic() - self.written > 1:
             self.written = time.monotonic()
-            left = (self.written - self.started) / max(1, self.done) * (self.total - self.done)
-            write_json(Path(self.status), {"text": f"{self.description} {self.done}/{self.total} {self.note}".strip(), "seconds_left": round(left)})
+            left = (self.written - self.started) / max(1, self.done - self.resumed) * (self.total - self.done)
+            text = f"{self.description} {self.done}/{self.total} {self.note}".strip()
+            write_json(Path(self.status), {"text": text, "seconds_left": round(left) if self.done > self.resumed else None})
 
     def close(self) -> None:
         if self.bar is not None:
@@ -125,9 +126,9 @@ class Progress:
 
 
 @contextmanager
-def progress(description: str, total: int):
-    """Yield a `Progress` and close it whatever happens."""
-    shown = Progress(description, total)
+def progress(description: str, total: int, resumed: int = 0):
+    """Yield a `Progress` that starts at `resumed`, and close it whatever happens."""
+    shown = Progress(description, total, resumed)
     try:
         yield shown
     finally:

@@ -127,7 +127,7 @@ class Scale:
     student_tokens: int  # training tokens a student or expert sees, per language
     teacher_lr: float
     student_lr: float
-    top_k: int  # teacher probabilities kept per position; the rest is one lumped event
+    targets_per_token: int  # cached teacher targets per position: half its most probable tokens, half draws from the rest
     evaluation_rows: int  # most validation sequences scored per language
     evaluations: int  # evaluations within one training run
     router_rows: int  # most training sequences per language a router is fitted on
@@ -141,11 +141,10 @@ class Scale:
 
     def __post_init__(self):
         for name in ("tokens_per_language", "context", "batch_size", "micro_batch_size", "teacher_tokens", "student_tokens",
-                     "top_k", "evaluation_rows", "evaluations", "router_rows"):
+                     "targets_per_token", "evaluation_rows", "evaluations", "router_rows"):
             check_range(name, getattr(self, name), 1, whole=True)
         check_range("vocab_size", self.vocab_size, 300, 65_536, whole=True)
-        check_range("top_k", self.top_k, 1, self.vocab_size - 1, whole=True)
-        check_range("evaluations", self.evaluations, 1, whole=True)
+        check_range("targets_per_token", self.targets_per_token, 2, self.vocab_size - 1, whole=True)
         for name in ("teacher_lr", "student_lr", "max_grad_norm"):
             check_range(name, getattr(self, name), 1e-8)
         check_range("weight_decay", self.weight_decay, 0)

@@ -20,6 +20,7 @@ from mome.config import check_choice, check_range
 
 IGNORED = -100
 KD_LOSSES = ("teacher_ce", "forward_kl", "reverse_kl")
+CACHED_LOSSES = ("teacher_ce", "forward_kl")  # those that need the teacher only where the teacher has mass
 ALPHA_SCHEDULES = ("fixed", "adaptive_paper", "linear", "cosine", "alternate")
 TARGET_ROWS_PER_FILE = 4_096
 
@@ -64,30 +65,26 @@ def kd_loss(name: str, student_logits: torch.Tensor, teacher_logits: torch.Tenso
     return loss * temperature**2
 
 
-def cached_losses(name: str, student_logits: torch.Tensor, labels: torch.Tensor, target_ids: torch.Tensor, target_log_probs: torch.Tensor) -> dict:
-    """Return {"ce_loss", "kd_loss"}, summed over supervised tokens, from the teacher's k largest probabilities.
+def cached_losses(name: str, student_logits: torch.Tensor, labels: torch.Tensor, targets: dict[str, torch.Tensor]) -> dict:
+    """Return {"ce_loss", "kd_loss"}, summed over supervised tokens, from the teacher's cached targets.
 
-    kd_loss is teacher_ce or forward_kl at temperature 1 with all other tokens lumped into one event, so the exact loss on
-    k + 1 events: for forward_kl a lower bound of the full one (log-sum inequality), with equality at k = V - 1.
-    target_ids and target_log_probs are (B, T, k). Both losses share one log-sum-exp and one gather over the vocabulary,
-    which is what keeps a distillation step near the price of a plain one.
+    kd_loss is an unbiased estimate of teacher_ce, -sum w log q over the listed tokens, or of forward_kl, the same minus the
+    teacher's entropy, both at temperature 1. targets: "ids" and "weights" (B, T, k), "entropy" (B, T), see `cache_targets`.
+    Both losses share one log-sum-exp and one gather over the vocabulary, which keeps the step near the price of a plain one.
     """
-    check_choice("kd_loss", name, ("teacher_ce", "forward_kl"))
+    check_choice("kd_loss", name, CACHED_LOSSES)
     supervised, logits = labels != IGNORED, student_logits.float()
-    wanted = torch.cat([labels.clamp_min(0).unsqueeze(-1), target_ids], dim=-1)
+    wanted = torch.cat([labels.clamp_min(0).unsqueeze(-1), targets["ids"]], dim=-1)
     log_q = logits.gather(-1, wanted) - logits.logsumexp(dim=-1, keepdim=True)
-    ce, log_q = -log_q[..., 0], log_q[..., 1:]
-    log_p = target_log_probs.float()
-    p, tail_p, log_tail_q = log_p.exp(), lump_tail(log_p), lump_tail(log_q).log()
-    kd = -(p * log_q).sum(dim=-1) - tail_p * log_tail_q
+    kd = -(targets["weights"].float() * log_q[..., 1:]).sum(dim=-1)
     if name == "forward_kl":
-        kd = kd + (p * log_p).sum(dim=-1) + tail_p * tail_p.log()
-    return {"ce_loss": (ce * supervised).sum(), "kd_loss": (kd * supervised).sum()}
+        kd = kd - targets["entropy"].float()
+    return {"ce_loss": -(log_q[..., 0] * supervised).sum(), "kd_loss": (kd * supervised).sum()}
 
 
-def lump_tail(log_probs: torch.Tensor) -> torch.Tensor:
-    """Return (...) the probability outside the listed ones, kept above 0 so that its logarithm stays finite."""
-    return (1 - log_probs.exp().sum(dim=-1)).clamp_min(1e-6)
+def can_use_cache(name: str, temperature: float) -> bool:
+    """True when a loss can be read off cached targets instead of running the teacher."""
+    return name in CACHED_LOSSES and temperature == 1.0
 
 
 def make_objective(name: str | None, forward: Callable, targets: CachedTargets | None = None, teacher=None, temperature: float = 1.0) -> Callable:
@@ -98,7 +95,7 @@ def make_objective(name: str | None, forward: Callable, targets: CachedTargets |
     """
     if name is not None:
         check_choice("kd_loss", name, KD_LOSSES)
-        if targets is not None and (name == "reverse_kl" or temperature != 1.0):
+        if targets is not None and not can_use_cache(name, temperature):
             raise ValueError(f"kd_loss={name!r} at temperature={temperature:g} cannot read cached targets; give the teacher instead")
 
     def loss_fn(model, batch, alpha):
@@ -106,8 +103,8 @@ def make_objective(name: str | None, forward: Callable, targets: CachedTargets |
         if name is None:
             return {"ce_loss": ce_loss(logits, labels)}
         if targets is not None:
-            ids, log_probs = targets.lookup(batch["row_numbers"])
-            return cached_losses(name, logits, labels, ids.to(logits.device), log_probs.to(logits.device))
+            found = targets.lookup(batch["row_numbers"])
+            return cached_losses(name, logits, labels, {key: value.to(logits.device) for key, value in found.items()})
         losses = {"ce_loss": ce_loss(logits, labels)}
         if alpha < 1:
             with torch.no_grad():
@@ -155,26 +152,44 @@ def adaptive_alpha(history: list[dict], window: int) -> float:
 
 
 @torch.inference_mode()
-def cache_targets(teacher, rows: np.ndarray, row_numbers: np.ndarray, top_k: int, folder: Path, micro_batch_size: int = 32) -> dict:
-    """Write the teacher's `top_k` ids and log-probabilities of the given rows under `folder`; return sizes and the kept mass.
+def cache_targets(teacher, rows: np.ndarray, row_numbers: np.ndarray, k: int, folder: Path, micro_batch_size: int = 32) -> dict:
+    """Write k of the teacher's targets per position of the given rows under `folder`; return sizes and the listed mass.
 
-    uint16 ids and float16 log-probabilities, 4 * top_k bytes a token, in safetensors files of 4,096 rows.
+    The first half of the k are the teacher's most probable tokens with their probabilities; the rest are draws, with
+    replacement, from what is left, sharing its mass. So the weights sum to 1 and sum w log q is unbiased for the
+    teacher's expectation, where top-k alone would push the student's mass onto the head (arXiv:2503.16870). Per token
+    2 k bytes of uint16 ids, 2 k of float16 weights and 2 of entropy in nats, in safetensors files of 4,096 rows.
     """
-    device, mass = next(teacher.parameters()).device, []
+    device, mass, n_top = next(teacher.parameters()).device, [], (k + 1) // 2
     teacher.eval()
     with progress("cache teacher targets", len(row_numbers)) as bar:
         for part, start in enumerate(range(0, len(row_numbers), TARGET_ROWS_PER_FILE)):
-            ids, log_probs, numbers = [], [], row_numbers[start:start + TARGET_ROWS_PER_FILE]
+            pieces, numbers = [], row_numbers[start:start + TARGET_ROWS_PER_FILE]
+            generator = torch.Generator(device).manual_seed(part)
             for at in range(0, len(numbers), micro_batch_size):
                 batch = torch.from_numpy(rows[numbers[at:at + micro_batch_size]].astype(np.int64)).to(device)
-                top = torch.topk(F.log_softmax(teacher(input_ids=batch).logits.float(), dim=-1), top_k, dim=-1)
-                ids.append(top.indices.cpu().to(torch.uint16))
-                log_probs.append(top.values.cpu().half())
-                mass.append(top.values.exp().sum(-1).mean().item())
+                pieces.append(draw_targets(teacher(input_ids=batch).logits.float(), n_top, k - n_top, generator))
+                mass.append(pieces[-1]["weights"][..., :n_top].float().sum(-1).mean().item())
                 bar.update(n=len(batch))
-            save_file({"ids": torch.cat(ids), "log_probs": torch.cat(log_probs)}, folder / f"targets-{part:05d}.safetensors")
+            save_file({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}, folder / f"targets-{part:05d}.safetensors")
     write_json(folder / "rows.json", [int(number) for number in row_numbers])
-    return {"rows": len(row_numbers), "top_k": top_k, "bytes_per_token": 4 * top_k, "kept_probability": round(float(np.mean(mass)), 4)}
+    return {"rows": len(row_numbers), "k": k, "bytes_per_token": 4 * k + 2, "top_probability": round(float(np.mean(mass)), 4)}
+
+
+def draw_targets(logits: torch.Tensor, n_top: int, n_drawn: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Return {"ids", "weights" (B, T, n_top + n_drawn), "entropy" (B, T)} of a teacher's logits (B, T, V), on the CPU."""
+    log_probs = F.log_softmax(logits, dim=-1)
+    probs = log_probs.exp()
+    entropy = -(probs * log_probs).sum(dim=-1)
+    top = probs.topk(n_top, dim=-1)
+    ids, weights = top.indices, top.values
+    if n_drawn:
+        rest = probs.scatter(-1, ids, 0.0)
+        # The floor keeps a row drawable whose rest rounds to nothing; its draws then weigh nothing.
+        drawn = torch.multinomial(rest.flatten(0, 1).clamp_min(1e-20), n_drawn, replacement=True, generator=generator)
+        ids = torch.cat([ids, drawn.view(*ids.shape[:2], n_drawn)], dim=-1)
+        weights = torch.cat([weights, (rest.sum(-1, keepdim=True) / n_drawn).expand(*rest.shape[:2], n_drawn)], dim=-1)
+    return {"ids": ids.to(torch.uint16).cpu(), "weights": weights.half().cpu(), "entropy": entropy.half().cpu()}
 
 
 class CachedTargets:
@@ -183,15 +198,15 @@ class CachedTargets:
     def __init__(self, folder: Path):
         self.position = {number: place for place, number in enumerate(read_json(folder / "rows.json"))}
         self.files = [safe_open(path, framework="pt") for path in sorted(folder.glob("targets-*.safetensors"))]
-        self.parts = [None] * len(self.files)
+        self.parts: dict[int, dict] = {}
 
-    def lookup(self, row_numbers) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (ids (B, T, k) int64, log_probs (B, T, k) float16); KeyError for a row that was not cached."""
-        ids, log_probs = [], []
+    def lookup(self, row_numbers) -> dict[str, torch.Tensor]:
+        """Return {"ids" (B, T, k) int64, "weights" (B, T, k) and "entropy" (B, T) float16}; KeyError for a row not cached."""
+        found = []
         for number in row_numbers:
             part, offset = divmod(self.position[int(number)], TARGET_ROWS_PER_FILE)
-            if self.parts[part] is None:  # views of the mapped file: nothing is read before it is used
-                self.parts[part] = (self.files[part].get_tensor("ids"), self.files[part].get_tensor("log_probs"))
-            ids.append(self.parts[part][0][offset])
-            log_probs.append(self.parts[part][1][offset])
-        return torch.stack(ids).long(), torch.stack(log_probs)
+            if part not in self.parts:  # views of the mapped file: nothing is read before it is used
+                self.parts[part] = {name: self.files[part].get_tensor(name) for name in ("ids", "weights", "entropy")}
+            found.append({name: tensor[offset] for name, tensor in self.parts[part].items()})
+        stacked = {name: torch.stack([row[name] for row in found]) for name in found[0]}
+        return stacked | {"ids": stacked["ids"].long()}

@@ -43,7 +43,7 @@ def plot_token_balance(stages: pd.DataFrame) -> Figure:
     """Bars per language of `tokens` (thousands), one panel per `stage` in order. Columns: stage, language, tokens."""
     names = list(dict.fromkeys(stages.stage))
     languages = list(dict.fromkeys(stages.language))
-    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.4), squeeze=False)
+    figure, axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 3.2), squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         part = stages[stages.stage == name].set_index("language").tokens[languages] / 1e3
         ax.bar([language_name(x) for x in languages], part, color=[language_color(x, languages) for x in languages])
@@ -71,7 +71,7 @@ def plot_article_lengths(articles: pd.DataFrame) -> Figure:
 def plot_language_bars(values: pd.Series, label: str, form: str = "{:.2f}") -> Figure:
     """One bar per language. `values` is indexed by language; `label` holds unit and direction."""
     languages = list(values.index)
-    figure, ax = plt.subplots(figsize=(4.8, 3.4))
+    figure, ax = plt.subplots(figsize=(1.6 + 0.9 * max(3, len(languages)), 3.8))
     ax.bar([language_name(x) for x in languages], values, color=[language_color(x, languages) for x in languages], width=0.65)
     ax.set(ylabel=label)
     ax.grid(axis="x", visible=False)
@@ -91,38 +91,81 @@ def plot_matrix(matrix: pd.DataFrame, *, label: str, row_label: str, column_labe
 
 
 def plot_router_prefixes(scores: pd.DataFrame) -> Figure:
-    """Error rate (1 - weighted F1, percent, log) against the number of tokens read, one line per classifier, named at its right end."""
-    figure, ax = plt.subplots(figsize=(7.6, 4.2))
-    order = scores[scores.whole_sequence].sort_values("f1", ascending=False).classifier
+    """Error (1 - weighted F1, percent, log) against the number of tokens read, one line per classifier; several seeds as their mean with points."""
+    figure, ax = plt.subplots(figsize=(8.4, 4.6))
+    order = scores[scores.whole_sequence].groupby("classifier").f1.mean().sort_values().index
     colors = dict(zip(order, sns.color_palette("colorblind", len(order)), strict=True))
     # An error of 0 cannot stand on a log axis: half of one sequence is drawn instead, and said.
     floor = 50 / scores.n_sequences.iloc[0]
-    for name in order:
-        part = scores[scores.classifier == name].sort_values("prefix")
-        ax.plot(part.prefix, (100 * (1 - part.f1)).clip(lower=floor), marker="o", ms=4, lw=1.6, color=colors[name], label=name.replace("_", " "))
-    ax.axhline(floor, color="grey", ls=":", lw=1)
-    ax.text(ax.get_xlim()[0], floor * 1.08, " no error seen (drawn at half a sequence)", fontsize=8, color="grey")
-    ax.set(xscale="log", yscale="log", xlabel="tokens read of the sequence (log scale)", ylabel=f"1 - F1, percent (log scale, {LOWER})")
+    error = (100 * (1 - scores.f1)).clip(lower=floor)
+    for name, marker in zip(order, "osDv^<>P" * len(order), strict=False):
+        part = error[scores.classifier == name].groupby(scores.prefix)
+        ax.plot(part.mean(), marker=marker, ms=4.5, lw=1.6, color=colors[name], label=name.replace("_", " "))
+        if "seed" in scores and scores.seed.nunique() > 1:
+            ax.scatter(scores.prefix[scores.classifier == name], error[scores.classifier == name], s=8, color=colors[name], alpha=0.5, lw=0)
+    if error.min() < 2 * floor:
+        ax.axhline(floor, color="grey", ls=":", lw=1)
+        ax.text(0.01, floor * 1.08, "no error seen (drawn at half a sequence)", fontsize=8, color="grey", transform=ax.get_yaxis_transform())
     ticks = sorted(scores.prefix.unique())
+    ax.set(xscale="log", yscale="log", xlabel="tokens read of the sequence (log scale)", ylabel=f"1 - weighted F1, percent (log scale, {LOWER})")
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
-    ax.minorticks_off()
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    ax.xaxis.minorticks_off()
+    label_log_axis(ax.yaxis)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5, title="worst to best on whole sequences", title_fontsize=8.5)
     return figure
 
 
+def label_log_axis(axis) -> None:
+    """Write the ticks 1, 2 and 5 of every decade as plain numbers."""
+    axis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(plt.matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(plt.matplotlib.ticker.NullFormatter())
+
+
 def plot_router_cost(scores: pd.DataFrame) -> Figure:
-    """Weighted F1 on whole sequences beside what it costs: seconds to fit and sequences per second."""
-    whole = scores[scores.whole_sequence].sort_values("f1")
-    names = whole.classifier.str.replace("_", " ")
-    figure, axes = plt.subplots(1, 3, figsize=(11, 0.9 + 0.36 * len(whole)), sharey=True)
-    panels = (("f1", f"weighted F1 ({HIGHER})", "{:.4f}"), ("fit_seconds", f"seconds to fit ({LOWER})", "{:.2f}"),
+    """Error on whole sequences beside what it costs, all on log axes: seconds to fit and sequences per second; several seeds as their mean."""
+    means = scores[scores.whole_sequence].groupby("classifier")[["f1", "fit_seconds", "sequences_per_second"]].mean().sort_values("f1")
+    means["error"] = (100 * (1 - means.f1)).clip(lower=50 / scores.n_sequences.iloc[0])
+    names = means.index.str.replace("_", " ")
+    figure, axes = plt.subplots(1, 3, figsize=(11, 0.9 + 0.38 * len(means)), sharey=True)
+    panels = (("error", f"1 - weighted F1, percent ({LOWER})", "{:.2g}"), ("fit_seconds", f"seconds to fit ({LOWER})", "{:.2g}"),
               ("sequences_per_second", f"sequences per second ({HIGHER})", "{:,.0f}"))
     for ax, (column, label, form) in zip(axes, panels, strict=True):
-        ax.scatter(whole[column], names, color="#0072B2", zorder=3)
-        for value, name in zip(whole[column], names, strict=True):
+        ax.scatter(means[column], names, color="#0072B2", zorder=3)
+        for value, name in zip(means[column], names, strict=True):
             ax.annotate(form.format(value), (value, name), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7.5)
-        ax.set(xlabel=label, xscale="linear" if column == "f1" else "log")
+        ax.set(xlabel=label, xscale="log")
+        ax.xaxis.minorticks_off()
         ax.margins(x=0.18, y=0.12)
+    return figure
+
+
+def plot_router_errors(intervals: pd.DataFrame, claimed: float | None = None) -> Figure:
+    """Error rate on whole sequences in percent with its 95 % interval, best at the top. Columns: classifier, error, low, high (percent)."""
+    table = intervals.sort_values("error", ascending=False)
+    figure, ax = plt.subplots(figsize=(7.6, 1.0 + 0.36 * len(table)))
+    names = table.classifier.str.replace("_", " ")
+    ax.errorbar(table.error, names, xerr=[table.error - table.low, table.high - table.error], fmt="o", color="#0072B2", capsize=3, lw=1.4)
+    for error, name in zip(table.error, names, strict=True):
+        ax.annotate(f"{error:.2f}", (error, name), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8)
+    if claimed is not None:
+        ax.axvline(claimed, color="grey", ls="--", lw=1)
+        ax.text(claimed, 1.01, f"claimed: {claimed:g}", fontsize=8, color="grey", ha="center", va="bottom", transform=ax.get_xaxis_transform())
+    ax.set(xlabel=f"sequences misread, percent ({LOWER})", xlim=(0, None))
+    ax.margins(y=0.12)
+    return figure
+
+
+def plot_router_trace(probabilities: pd.DataFrame, switch: int) -> Figure:
+    """router_probs after each token read, one line per language (columns), with the token at which the language changes."""
+    languages = list(probabilities.columns)
+    figure, ax = plt.subplots(figsize=(8.4, 3.4))
+    for language in languages:
+        ax.plot(np.arange(1, len(probabilities) + 1), probabilities[language], color=language_color(language, languages), lw=2, label=language_name(language))
+    ax.axvline(switch + 0.5, color="grey", ls="--", lw=1)
+    ax.text(switch + 0.5, 1.06, "the language changes", fontsize=8.5, color="grey", ha="center", va="bottom")
+    ax.set(xlabel="tokens read", ylabel="router probability", ylim=(-0.04, 1.05), xlim=(0.5, len(probabilities) + 0.5))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
     return figure
 
 
@@ -207,14 +250,19 @@ def plot_arms(table: pd.DataFrame, value: str, label: str, *, arm: str = "arm", 
 
 
 def plot_score_matrices(matrices: dict[str, pd.DataFrame], label: str) -> Figure:
-    """Heat maps of score matrices side by side on one colour scale: row = after that stage, column = language."""
+    """Heat maps of perplexities side by side on one colour scale: row = after that stage, or an arm; column = language."""
     low, high = min(m.to_numpy().min() for m in matrices.values()), max(m.to_numpy().max() for m in matrices.values())
     widths = [max(2, len(m.columns)) for m in matrices.values()]
-    figure, axes = plt.subplots(1, len(matrices), figsize=(1.6 + 1.05 * sum(widths), 3.6), width_ratios=widths, squeeze=False)
+    figure, axes = plt.subplots(1, len(matrices), figsize=(2.6 + 1.05 * sum(widths), 3.6), width_ratios=widths, squeeze=False)
     for ax, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
-        plot_matrix(matrix, label=label, row_label="after training on", column_label="scored on", form=".0f", cmap="flare", ax=ax,
-                    norm=plt.matplotlib.colors.LogNorm(low, high))
+        is_stages = list(matrix.index) == list(matrix.columns)
+        plot_matrix(matrix, label=label, row_label="after training on" if is_stages else "", column_label="scored on", cmap="flare", ax=ax,
+                    form=".0f" if low >= 20 else ".1f", norm=plt.matplotlib.colors.LogNorm(low, high), cbar=False)
         ax.set_title(name)
+    ticks = plt.matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7))
+    bar = figure.colorbar(axes[0, -1].collections[0], ax=axes[0], label=label, ticks=ticks, format=plt.matplotlib.ticker.StrMethodFormatter("{x:,g}"))
+    bar.minorticks_off()
+    bar.outline.set_visible(False)
     return figure
 
 
@@ -231,6 +279,23 @@ def plot_stage_curves(history: pd.DataFrame, order: list[str], label: str) -> Fi
     for number, language in enumerate(order):
         ax.axvspan(number * stage, (number + 1) * stage, color=language_color(language, order), alpha=0.07, lw=0)
         ax.text((number + 0.5) * stage, 1.01, f"trained on {language_name(language)}", ha="center", fontsize=8.5, transform=ax.get_xaxis_transform())
-    ax.set(yscale="log", xlabel="thousand training tokens seen", ylabel=label, xlim=(0, stage * len(order)))
+    ax.set(yscale="log", xlabel="thousand training tokens seen", ylabel=label, xlim=(0, 1.01 * stage * len(order)))
+    ax.minorticks_off()
+    ax.yaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    ax.yaxis.set_major_formatter("{x:,g}")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
+def plot_sizes(sizes: pd.DataFrame) -> Figure:
+    """Total and active parameters (millions) per model as paired bars. Indexed by model; columns: parameters, active_parameters."""
+    figure, ax = plt.subplots(figsize=(7.2, 3.6))
+    places, width = np.arange(len(sizes)), 0.38
+    ax.bar(places - width / 2, sizes.parameters / 1e6, width, label="total", color="#9FB8C8")
+    ax.bar(places + width / 2, sizes.active_parameters / 1e6, width, label="active per sequence", color="#0072B2")
+    ax.set_xticks(places, sizes.index)
+    ax.set(ylabel="million parameters")
+    ax.grid(axis="x", visible=False)
+    annotate_bars(ax, "{:.2f}")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
     return figure

@@ -168,11 +168,11 @@ def load_gpt2(path: Path) -> GPT2LMHeadModel:
 def cache_teacher_targets(bench: Bench) -> Path:
     """Return the artefact of the teacher's targets on the rows that students see."""
     scale, teacher_path = bench.scale, train_teacher(bench)
-    config = {"top_k": scale.top_k, "student_tokens": scale.student_tokens}
+    config = {"targets_per_token": scale.targets_per_token, "student_tokens": scale.student_tokens}
 
     def build(folder):
         numbers = np.concatenate([student_rows(bench, language) for language in bench.data.languages])
-        return distill.cache_targets(bench.teacher, bench.data.rows("train"), numbers, scale.top_k, folder, scale.micro_batch_size)
+        return distill.cache_targets(bench.teacher, bench.data.rows("train"), numbers, scale.targets_per_token, folder, scale.micro_batch_size)
 
     return find_or_build("targets", config, build, {"teacher": teacher_path, "data": bench.data_path})
 
@@ -198,15 +198,17 @@ def train_student(bench: Bench, languages: list[str], *, seed: int, kd_loss: str
               "temperature": temperature, "steps": steps, "batch_size": scale.batch_size, "student_tokens": scale.student_tokens,
               "evaluation_rows": scale.evaluation_rows, **training_options(scale, scale.student_lr)}
     parents = {"data": bench.data_path}
+    cached = kd_loss is not None and distill.can_use_cache(kd_loss, temperature)
     if kd_loss is not None:
         parents["teacher"] = train_teacher(bench)
+    if cached:
+        parents["targets"] = cache_teacher_targets(bench)
     if start_from is not None:
         parents["start_from"] = start_from
 
     def build(folder):
         model = load_gpt2(start_from) if start_from else models.build_gpt2(scale.student, len(data.tokenizer), scale.context, seed)
         model.to(bench.device)
-        cached = kd_loss in ("teacher_ce", "forward_kl") and temperature == 1.0
         objective = distill.make_objective(kd_loss, dense_logits, targets=bench.targets if cached else None,
                                            teacher=None if cached or kd_loss is None else bench.teacher, temperature=temperature)
         plan = train.plan_batches([student_rows(bench, language) for language in languages], steps, scale.batch_size, seed)
@@ -241,11 +243,11 @@ def train_moe(bench: Bench, variant: str, *, seed: int, kd_loss: str = "teacher_
     MoE-CE: JEET with a common expert that sees every sequence. All see the same number of tokens of each language.
     """
     check_choice("variant", variant, MOE_VARIANTS)
-    check_choice("kd_loss", kd_loss, ("teacher_ce", "forward_kl"))
+    check_choice("kd_loss", kd_loss, distill.CACHED_LOSSES)
     scale, data = bench.scale, bench.data
     languages, is_ple = data.languages, variant == "PLE"
     steps = scale.student_steps * len(languages)
-    parents = {"data": bench.data_path, "teacher": train_teacher(bench), "router": fit_router(bench)}
+    parents = {"data": bench.data_path, "targets": cache_teacher_targets(bench), "router": fit_router(bench)}
     if is_ple:
         steps = max(2, round(steps * PLE_EMBEDDING_SHARE))
         for language in languages:

@@ -138,7 +138,8 @@ class ProgressLine:
             status = read_json(self.status)
         except (OSError, ValueError):
             return ""
-        return f" · {status['text']} · {format_seconds(status['seconds_left'])} left"
+        left = status["seconds_left"]
+        return f" · {status['text']}" + (f" · {format_seconds(left)} left" if left is not None else "")
 
 
 def say(text: str) -> None:

@@ -71,8 +71,7 @@ def train(model: torch.nn.Module, loss_fn: Callable, plan: np.ndarray, rows: np.
     if checkpoint is not None and checkpoint.exists():
         history = load_checkpoint(checkpoint, model, optimizer)
     schedule = alpha_schedule or (lambda history: 1.0)
-    with progress(description, steps) as bar:
-        bar.update(n=len(history))
+    with progress(description, steps, len(history)) as bar:
         for step in range(len(history), steps):
             alpha = float(schedule(history))
             rate = learning_rate_at(step, steps, learning_rate, warmup_fraction)

@@ -1,0 +1,64 @@
+import pytest
+
+from mome import sweep
+from mome.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def no_kernel(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a kernel was started before the input was checked")
+
+    monkeypatch.setattr(sweep, "execute_notebook", refuse)
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["--scale", "huge"], ["scale='huge'", "smoke, laptop, paper"]),
+    (["--corpus", "wikipedia"], ["corpus='wikipedia'", "wiki40b"]),
+    (["--corpus", "folder:/nowhere/at/all"], ["/nowhere/at/all"]),
+    (["--languages", "en,xx"], ["'xx'", "en, fr, de, py"]),
+    (["--languages", "en,en"], ["repeats"]),
+    (["--seeds", "-1"], ["seeds='-1'", "0,1,2"]),
+    (["--seeds", "one"], ["seeds='one'"]),
+    (["--only", "09"], ["only='09'", "03_kd_alpha"]),
+    (["-p", "alphas=[0.5, 1.2]"], ["alphas=1.2", "[0, 1]"]),
+    (["-p", "alpah=0.5"], ["'alpah'", "alphas"]),
+    (["-p", "temperature=0"], ["temperature=0"]),
+    (["-p", "temperature=warm"], ["temperature='warm'", "float"]),
+    (["-p", "alphas"], ["NAME=VALUE"]),
+    (["-p", "classifiers=[oracle]"], ["'oracle'", "logistic_regression"]),
+    (["-p", "overrides={widht: 3}"], ["'widht'", "vocab_size"]),
+    (["-p", "overrides={vocab_size: 10}"], ["vocab_size=10"]),
+    (["-p", "order=[en, fr]"], ["order=", "en, fr, de, py"]),
+    (["-p", "variants=[PLE, DENSE]"], ["'DENSE'", "JEET"])])
+def test_bad_input_exits_with_code_2_and_one_line_that_names_value_and_choices(words, said, capsys):
+    assert main(["run", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("mome: ")
+    assert all(word in error for word in said), error
+
+
+def test_a_folder_corpus_without_files_is_refused(tmp_path, capsys):
+    (tmp_path / "en").mkdir()
+    assert main(["run", "--corpus", f"folder:{tmp_path}", "--languages", "en"]) == 2
+    assert "holds no files" in capsys.readouterr().err
+
+
+def test_parameters_reach_the_notebooks_that_declare_them_and_no_other():
+    plan = sweep.plan_run(["03", "04"], {"scale": "smoke", "temperature": 3.0})
+    assert [(path.stem[:2], set(given)) for path, given in plan] == [("03", {"scale", "temperature"}), ("04", {"scale"})]
+
+
+def test_help_explains_every_option(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "--help"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--scale", "--corpus", "--languages", "--seeds", "--only", "--out", "--parameter"))
+    assert all(word in said for word in ("smoke", "laptop", "paper", "folder:PATH"))
+
+
+def test_publishing_a_folder_without_a_finished_run_is_refused(tmp_path, capsys):
+    assert main(["publish", str(tmp_path)]) == 2
+    assert "no complete notebook" in capsys.readouterr().err

@@ -1,0 +1,148 @@
+import pytest
+import torch
+from torch.testing import assert_close
+from transformers import AutoModelForCausalLM
+
+from mome import moe
+from mome.config import Shape
+from mome.models import build_gpt2, gpt2_config
+
+LANGUAGES = ["en", "fr", "de", "py"]
+CONFIG = gpt2_config(Shape(1, 2, 16), 60, 24)
+IDS = torch.randint(3, 60, (6, 10), generator=torch.Generator().manual_seed(0))
+EXPERTS = torch.tensor([3, 0, 2, 2, 1, 0])
+
+
+def build(has_common_expert=False, tie=True, distinct=True):
+    model = moe.build_moe(LANGUAGES, CONFIG, has_common_expert=has_common_expert, tie_word_embeddings=tie, seed=0).eval()
+    if distinct:
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for body in [*model.experts.values(), *([model.common_expert] if has_common_expert else [])]:
+                for parameter in body.parameters():
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+            model.router.weight.normal_()
+            model.router.weight[:3] = 0
+    return model
+
+
+@pytest.mark.parametrize("common", [False, True])
+def test_a_mixed_batch_equals_its_rows_one_by_one_in_any_order(common):
+    model, order = build(common), torch.tensor([5, 2, 0, 1, 4, 3])
+    with torch.no_grad():
+        alone = torch.cat([model(IDS[i:i + 1], expert_index=EXPERTS[i:i + 1]).logits for i in range(6)])
+        assert_close(model(IDS, expert_index=EXPERTS).logits, alone, atol=1e-5, rtol=1e-5)
+        assert_close(model(IDS[order], expert_index=EXPERTS[order]).logits, alone[order], atol=1e-5, rtol=1e-5)
+
+
+def test_experts_that_see_no_row_get_no_gradient_and_those_that_do_get_one():
+    model = build()
+    model(IDS[:2], expert_index=torch.tensor([0, 2])).logits.sum().backward()
+    touched = {name: any(p.grad is not None and p.grad.abs().sum() > 0 for p in body.parameters()) for name, body in model.experts.items()}
+    assert touched == {"en": True, "fr": False, "de": True, "py": False}
+
+
+def test_identical_experts_equal_one_whatever_the_routing():
+    model = build(distinct=False)
+    with torch.no_grad():
+        assert_close(model(IDS, expert_index=EXPERTS).logits, model(IDS, expert_index=torch.zeros(6, dtype=torch.long)).logits, atol=1e-6, rtol=1e-5)
+
+
+def test_common_expert_on_off_and_alone_equal_their_hand_composed_results():
+    model = build(has_common_expert=True)
+    with torch.no_grad():
+        embedded = model.embedding(IDS)
+        routed = torch.cat([model.experts[LANGUAGES[e]](inputs_embeds=embedded[i:i + 1]).last_hidden_state for i, e in enumerate(EXPERTS)])
+        common = model.common_expert(inputs_embeds=embedded).last_hidden_state
+        for use, hidden in {"on": (routed + common) / 2, "off": routed, "alone": common}.items():
+            assert_close(model(IDS, expert_index=EXPERTS, common_expert=use).logits, hidden @ model.embedding.weight.T, atol=1e-5, rtol=1e-5)
+
+
+def test_averaging_two_allowed_experts_is_the_mean_of_their_hidden_states():
+    model = build()
+    with torch.no_grad():
+        parts = [model(IDS, expert_index=torch.full((6,), LANGUAGES.index(name))).logits for name in ("fr", "py")]
+        assert_close(model(IDS, allowed_experts=["fr", "py"], average_experts=True).logits, sum(parts) / 2, atol=1e-5, rtol=1e-5)
+
+
+def test_the_router_chooses_per_row_among_the_allowed_experts():
+    model = build()
+    probs = model.router(IDS)
+    assert model.route(IDS).tolist() == probs.argmax(-1).tolist()
+    assert len(set(model.route(IDS).tolist())) > 1
+    restricted = model.route(IDS, allowed=["fr", "py"])
+    assert restricted.tolist() == [1 if row[1] > row[3] else 3 for row in probs]
+
+
+def test_left_padding_changes_neither_routing_nor_logits():
+    model, pad = build(), torch.zeros(6, 4, dtype=torch.long)
+    mask = torch.cat([pad, torch.ones_like(IDS)], dim=1)
+    with torch.no_grad():
+        padded = model(torch.cat([pad, IDS], dim=1), attention_mask=mask)
+        assert_close(padded.logits[:, 4:], model(IDS).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_the_loss_is_the_mean_cross_entropy_of_shifted_labels():
+    model, labels = build(), torch.cat([IDS[:, 1:], torch.full((6, 1), -100)], dim=1)
+    with torch.no_grad():
+        result = model(IDS, expert_index=EXPERTS, labels=labels)
+        expected = torch.nn.functional.cross_entropy(result.logits[:, :-1].flatten(0, 1), IDS[:, 1:].flatten())
+    assert_close(result.loss, expected)
+
+
+@pytest.mark.parametrize(("common", "tie"), [(False, True), (True, True), (True, False)])
+def test_saved_and_loaded_gives_identical_logits_and_routes(tmp_path, common, tie):
+    model = build(common, tie)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert type(loaded) is moe.MoMEForCausalLM
+    with torch.no_grad():
+        assert torch.equal(loaded(IDS).logits, model(IDS).logits)
+    assert torch.equal(loaded.route(IDS), model.route(IDS))
+    assert (loaded.lm_head.weight is loaded.embedding.weight) == tie
+    assert not list(tmp_path.glob("*.bin"))
+
+
+def test_generation_routes_on_the_prompt_and_equals_greedy_decoding_by_hand():
+    model, grown = build(), IDS.clone()
+    expert_index = model.route(IDS)
+    for _ in range(5):
+        with torch.no_grad():
+            grown = torch.cat([grown, model(grown, expert_index=expert_index).logits[:, -1:].argmax(-1)], dim=1)
+    produced = model.generate(IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=5, do_sample=False, eos_token_id=None)
+    assert torch.equal(produced, grown)
+
+
+def test_an_assembled_model_equals_its_expert_on_tokens_only_that_expert_knows():
+    experts = {name: build_gpt2(Shape(1, 2, 16), 60, 24, seed=seed) for seed, name in enumerate(LANGUAGES)}
+    counts = torch.zeros(4, 60)
+    counts[0] = 1e9  # all tokens are English
+    model = moe.assemble_experts(experts, counts, tie_word_embeddings=True).eval()
+    with torch.no_grad():
+        assert_close(model(IDS, expert_index=torch.zeros(6, dtype=torch.long)).logits, experts["en"].eval()(input_ids=IDS).logits, atol=1e-5, rtol=1e-4)
+    assert not any(parameter.requires_grad for parameter in model.experts.parameters())
+    assert model.embedding.weight.requires_grad
+
+
+def test_a_token_of_two_languages_gets_the_mean_of_their_rows_weighted_by_use():
+    experts = {name: build_gpt2(Shape(1, 2, 16), 60, 24, seed=seed) for seed, name in enumerate(["en", "fr"])}
+    counts = torch.zeros(2, 60)
+    counts[0, 7], counts[1, 7] = 3e6, 1e6
+    model = moe.assemble_experts(experts, counts, tie_word_embeddings=True)
+    expected = 0.75 * experts["en"].transformer.wte.weight[7] + 0.25 * experts["fr"].transformer.wte.weight[7]
+    assert_close(model.embedding.weight[7], expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"allowed_experts": ["es"]}, ["es", "en, fr, de, py"]), ({"allowed_experts": []}, ["no expert"]),
+    ({"common_expert": "on"}, ["on", "off"]), ({"common_expert": "sometimes"}, ["sometimes"])])
+def test_bad_switches_are_refused_by_name(options, words):
+    with pytest.raises(ValueError) as error:
+        build()(IDS, **options)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_experts_of_different_shapes_are_refused():
+    experts = {"en": build_gpt2(Shape(1, 2, 16), 60, 24, 0), "fr": build_gpt2(Shape(1, 2, 32), 60, 24, 0)}
+    with pytest.raises(ValueError, match="'fr' has n_embd=32"):
+        moe.assemble_experts(experts, torch.ones(2, 60), True)

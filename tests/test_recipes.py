@@ -1,0 +1,128 @@
+import pandas as pd
+import pytest
+import torch
+
+from mome import recipes
+from mome.artifacts import read_manifest
+
+LANGUAGES = ["en", "fr", "de", "py"]
+
+
+def test_a_student_is_found_again_and_its_options_make_another(tiny_bench):
+    first = recipes.train_student(tiny_bench, ["en"], seed=0)
+    created = read_manifest(first)["created"]
+    assert recipes.train_student(tiny_bench, ["en"], seed=0) == first
+    assert read_manifest(first)["created"] == created
+    others = [recipes.train_student(tiny_bench, ["en"], seed=1), recipes.train_student(tiny_bench, ["en"], seed=0, kd_loss=None),
+              recipes.train_student(tiny_bench, ["en"], seed=0, alpha_schedule="adaptive_paper"),
+              recipes.train_student(tiny_bench, ["en"], seed=0, kd_loss="reverse_kl")]
+    assert len({first, *others}) == 5
+
+
+def test_hard_labels_alone_do_not_depend_on_alpha(tiny_bench):
+    assert recipes.train_student(tiny_bench, ["en"], seed=0, kd_loss=None, alpha=0.1) == recipes.train_student(tiny_bench, ["en"], seed=0, kd_loss=None)
+
+
+def test_no_artefact_holds_a_pickle(tiny_bench):
+    recipes.train_moe(tiny_bench, "JEET", seed=0)
+    endings = {path.suffix for path in tiny_bench.data_path.parent.rglob("*") if path.is_file()}
+    assert endings <= {".safetensors", ".json", ".parquet", ".arrow", ".lock", ".jinja", ".md"}
+
+
+def test_a_sequence_starts_with_the_single_language_student_and_each_stage_goes_on_from_the_last(tiny_bench):
+    order = ["en", "py"]
+    stages = recipes.train_sequence(tiny_bench, order, seed=0)
+    assert stages[0] == recipes.train_student(tiny_bench, ["en"], seed=0)
+    assert read_manifest(stages[1])["parents"]["start_from"] == stages[0].name
+    matrix = recipes.read_score_matrix(stages, order)
+    assert list(matrix.index) == list(matrix.columns) == order
+    assert matrix.notna().all().all()
+
+
+@pytest.mark.parametrize("variant", recipes.MOE_VARIANTS)
+def test_every_variant_sees_the_same_tokens_as_the_dense_student(tiny_bench, variant):
+    dense = read_manifest(recipes.train_student(tiny_bench, LANGUAGES, seed=0))["notes"]["tokens"]
+    notes = read_manifest(recipes.train_moe(tiny_bench, variant, seed=0))["notes"]
+    assert notes["tokens"] == pytest.approx(dense, rel=0.12)  # whole steps only, and steps are few here
+    assert notes["active_parameters"] < notes["parameters"]
+
+
+def test_frozen_experts_of_ple_are_bit_identical_to_the_experts_trained_apart(tiny_bench):
+    moe = recipes.load_moe(recipes.train_moe(tiny_bench, "PLE", seed=0))
+    for language in LANGUAGES:
+        expert = recipes.load_gpt2(recipes.train_expert(tiny_bench, language, 0, "teacher_ce", 0.5)).transformer.state_dict()
+        for name, weight in moe.experts[language].state_dict().items():
+            assert torch.equal(weight, expert[name]), name
+
+
+def test_scores_tell_every_way_of_using_the_common_expert(tiny_bench):
+    table = recipes.read_scores(recipes.train_moe(tiny_bench, "MoE-CE", seed=0), seed=0)
+    assert set(table.use) == {"told", "routed", "routed, common off", "common alone"}
+    assert table.groupby("use").language.nunique().eq(4).all()
+    values = table.pivot(index="language", columns="use", values="nats_per_token")
+    assert (values["told"] - values["common alone"]).abs().max() > 1e-3
+
+
+def test_the_history_keeps_alpha_losses_and_curves(tiny_bench):
+    history = recipes.read_history(recipes.train_student(tiny_bench, ["en"], seed=0, alpha_schedule="adaptive_paper"), arm="adaptive")
+    assert {"arm", "step", "tokens", "alpha", "ce_loss", "kd_loss", "grad_norm", "nats_en", "nats_py"} <= set(history)
+    assert history.nats_en.notna().sum() == tiny_bench.scale.evaluations
+    assert history.alpha.between(0, 1).all()
+
+
+def test_the_teacher_beats_the_unigram_bound_when_it_has_seen_enough(tiny_bench):
+    scores = recipes.read_scores(recipes.train_teacher(tiny_bench)).set_index("language").nats_per_token
+    assert scores.max() < torch.log(torch.tensor(600.0))  # better than uniform, after half a minute's worth of tokens
+
+
+def test_an_interrupted_teacher_goes_on_from_its_checkpoint(tiny_bench, monkeypatch):
+    shifted = recipes.replace(tiny_bench, scale=recipes.replace(tiny_bench.scale, teacher_lr=2e-3))
+    calls = []
+    real = recipes.curve
+
+    def stop_once(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(recipes, "curve", stop_once)
+    with pytest.raises(KeyboardInterrupt):
+        recipes.train_teacher(shifted)
+    path = recipes.train_teacher(shifted)
+    assert len(calls) == 3  # the first half was not trained, nor evaluated, again
+    history = pd.read_parquet(path / "history.parquet")
+    assert history.step.tolist() == list(range(1, shifted.scale.teacher_steps + 1))
+    assert not (path / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda bench: recipes.train_student(bench, ["es"], seed=0), ["es", "en, fr, de, py"]),
+    (lambda bench: recipes.train_student(bench, ["en"], seed=0, kd_loss="inverse"), ["inverse", "teacher_ce"]),
+    (lambda bench: recipes.train_student(bench, ["en"], seed=0, alpha=1.2), ["alpha=1.2"]),
+    (lambda bench: recipes.train_sequence(bench, ["en", "en"], seed=0), ["repeats"]),
+    (lambda bench: recipes.train_moe(bench, "MOE", seed=0), ["MOE", "JEET"])])
+def test_bad_input_is_refused_before_anything_is_built(tiny_bench, call, words):
+    before = set(tiny_bench.data_path.parent.iterdir())
+    with pytest.raises(ValueError) as error:
+        call(tiny_bench)
+    assert all(word in str(error.value) for word in words)
+    assert set(tiny_bench.data_path.parent.iterdir()) == before
+
+
+def test_auto_falls_through_to_mini_and_says_why(tiny_home, monkeypatch):
+    from mome import corpus
+    from mome.config import resolve_scale
+    from tests.conftest import TINY
+
+    def unavailable(languages):
+        raise corpus.CorpusUnavailable("no network today")
+
+    monkeypatch.setattr(corpus, "help_documents", unavailable)
+    monkeypatch.setattr(corpus, "hub_is_reachable", lambda: False)
+    scale = resolve_scale("smoke", TINY | {"tokens_per_language": 8_100})
+    # Even where this machine has the help corpus already, a scratch home does not.
+    bench = recipes.open_bench(scale, "auto", LANGUAGES)
+    assert bench.corpus == "mini"
+    with pytest.raises(corpus.CorpusUnavailable, match="no network today"):
+        recipes.open_bench(scale, "help", LANGUAGES)
