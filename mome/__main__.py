@@ -55,6 +55,7 @@ def run_command(arguments: argparse.Namespace) -> None:
                   "seeds": check_seeds(arguments.seeds), **read_parameters(arguments.parameter)}
     plan = sweep.plan_run([part.strip() for part in arguments.only.split(",") if part.strip()], parameters)
     out = Path(arguments.out).expanduser() if arguments.out else sweep.default_out(arguments.scale)
+    sweep.prepare(parameters)
     report = sweep.run_notebooks(plan, out)
     if arguments.open:
         webbrowser.open(report.resolve().as_uri())

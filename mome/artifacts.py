@@ -20,7 +20,7 @@ from mome.config import artifacts_dir, is_batch
 
 log = logging.getLogger("mome")
 # Raised by one when the code that builds a kind changes what it builds; old folders then stay but are no longer found.
-FORMATS = {"corpus": 1, "data": 1, "router": 1, "router_comparison": 1, "teacher": 1, "targets": 1, "student": 1, "moe": 1, "sequence": 1}
+FORMATS = {"corpus": 2, "data": 2, "router": 1, "router_comparison": 1, "teacher": 1, "targets": 1, "student": 1, "moe": 1}
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "scikit-learn", "accelerate", "numpy")
 
 
@@ -67,6 +67,8 @@ def find_or_build(kind: str, config: Mapping, build: Callable[[Path], dict | Non
     with FileLock(f"{path}.lock"):
         if (path / "manifest.json").exists():
             return path
+        if path.exists():  # a folder that lost its manifest is no artefact, and would stand in the way of the rename
+            shutil.rmtree(path)
         aside = path.with_name(f"partial-{path.name}")
         if aside.exists() and not keep_partial:
             shutil.rmtree(aside)

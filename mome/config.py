@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -49,7 +50,7 @@ def check_range(name: str, value, low: float, high: float = float("inf"), whole:
     """Raise ValueError unless `value` is a number (a whole one on request) in [low, high]."""
     kind = "a whole number" if whole else "a number"
     right_type = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not right_type or not low <= value <= high:
+    if not right_type or not math.isfinite(value) or not low <= value <= high:
         limits = f"in [{low:g}, {high:g}]" if high != float("inf") else f"of at least {low:g}"
         raise ValueError(f"{name}={value!r} is not allowed; it must be {kind} {limits}")
 
@@ -87,7 +88,7 @@ def check_corpus(corpus: str) -> None:
     """Raise ValueError unless `corpus` names a known corpus; for `folder:PATH` the folder must exist and hold files."""
     if isinstance(corpus, str) and corpus.startswith("folder:"):
         folder = Path(corpus.removeprefix("folder:")).expanduser()
-        if not folder.is_dir():
+        if corpus == "folder:" or not folder.is_dir():
             raise ValueError(f"corpus={corpus!r}: there is no folder {folder}; give folder:PATH with one sub-folder per language")
         if not any(path.is_file() for path in folder.glob("*/**/*")):
             raise ValueError(f"corpus={corpus!r}: {folder} holds no files; expected <language>/**/*.txt, .md, .py or .jsonl")
@@ -152,7 +153,8 @@ class Scale:
         check_range("validation_fraction", self.validation_fraction, 0.001, 0.4)
         check_range("max_diff_percent", self.max_diff_percent, 0.01, 100)
         check_choice("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
-        check_choice("tie_word_embeddings", self.tie_word_embeddings, (True, False))
+        if not isinstance(self.tie_word_embeddings, bool):
+            raise ValueError(f"tie_word_embeddings={self.tie_word_embeddings!r} is not allowed; it must be True or False")
         if self.expert.n_embd < 1 or self.micro_batch_size > self.batch_size:
             raise ValueError(f"micro_batch_size={self.micro_batch_size} is not allowed; it must be at most batch_size={self.batch_size}")
 
@@ -190,7 +192,9 @@ def resolve_scale(scale: str, overrides: dict | None = None) -> Scale:
     A shape is overridden as a mapping, for example {"student": {"n_layer": 6}}. Raises ValueError for an unknown
     scale, an unknown field, or a value that the field does not allow.
     """
-    check_choice("scale", scale, SCALES)
+    check_choice("scale", scale, list(SCALES))
+    if overrides is not None and not isinstance(overrides, dict):
+        raise ValueError(f"overrides={overrides!r} is not allowed; give a mapping such as {{'context': 64}}")
     base, changes = SCALES[scale], dict(overrides or {})
     known = [field.name for field in fields(Scale) if field.name != "name"]
     for name, value in changes.items():

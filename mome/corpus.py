@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import lxml.etree
 import lxml.html
 
 from mome.artifacts import track
@@ -24,6 +25,7 @@ HELP_PACKAGES = {"en": ("libreoffice-help-en-us", "en-US"), "fr": ("libreoffice-
 BLOCKS = {"h1", "h2", "h3", "h4", "h5", "h6", "p", "pre"}
 # Folders of the CPython library that are tests, data tables or vendored wheels rather than Python a person would read.
 SKIPPED_PYTHON = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "encodings", "pydoc_data", "ensurepip", "turtledemo"}
+TEXT_ENDINGS = {".txt", ".md", ".py", ".jsonl"}
 WIKI_MARKS = {"_START_ARTICLE_": "", "_START_SECTION_": "", "_START_PARAGRAPH_": "", "_NEWLINE_": "\n"}
 
 
@@ -79,10 +81,15 @@ def fetch_help_packages(languages: list[str], scratch: Path) -> dict[str, Path]:
 
 def parse_help_page(html: bytes) -> str:
     """Return the page's headings and paragraphs, one a line, without navigation; empty when it has none."""
-    tree = lxml.html.document_fromstring(html, parser=lxml.html.HTMLParser(encoding="utf-8"))
+    try:
+        tree = lxml.html.document_fromstring(html, parser=lxml.html.HTMLParser(encoding="utf-8"))
+    except lxml.etree.ParserError:  # an empty document
+        return ""
     area = tree.get_element_by_id("DisplayArea", None)
     if area is None:
         return ""
+    for line_break in area.iter("br"):
+        line_break.tail = f" {line_break.tail or ''}"
     lines = []
     for element in area.iter(*BLOCKS):
         text = element.text_content()
@@ -113,15 +120,10 @@ def folder_documents(folder: Path, languages: list[str]) -> Iterator[dict]:
     """
     for language in languages:
         root, found = folder / language, False
-        files = sorted(path for path in root.rglob("*") if path.suffix in {".txt", ".md", ".py", ".jsonl"} and "__pycache__" not in path.parts)
+        files = sorted(path for path in root.rglob("*") if path.suffix in TEXT_ENDINGS and "__pycache__" not in path.parts and path.is_file())
         for path in files:
-            try:
-                text = path.read_text(encoding="utf-8")
-                rows = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else [{"text": text}]
-            except (UnicodeDecodeError, json.JSONDecodeError) as error:
-                raise ValueError(f"{path} cannot be read as UTF-8 {path.suffix[1:]}: {error}") from None
             name = path.relative_to(root).with_suffix("").as_posix()
-            for number, row in enumerate(rows):
+            for number, row in enumerate(read_rows(path)):
                 if row["text"].strip():
                     found = True
                     default_id = f"{name}:{number}" if path.suffix == ".jsonl" else name
@@ -129,6 +131,20 @@ def folder_documents(folder: Path, languages: list[str]) -> Iterator[dict]:
         if not found:
             present = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
             raise CorpusUnavailable(f"languages: {language!r} has no text in {folder}; it holds: {', '.join(present) or 'nothing'}")
+
+
+def read_rows(path: Path) -> list[dict]:
+    """Return the rows of a file, each with a `text`; ValueError names the file that is not UTF-8 or not JSON lines of texts."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        # Not splitlines(): JSON allows some of its line ends, such as U+2028, within a string.
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else [{"text": text}]
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as UTF-8 {path.suffix[1:]}: {error}") from None
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise ValueError(f"{path}: row {number} is not allowed; every line must be an object whose text is a string, such as {{\"text\": \"...\"}}")
+    return rows
 
 
 def wiki40b_documents(languages: list[str], characters: int, load=None) -> Iterator[dict]:

@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from mome.artifacts import track
 from mome.config import CODE_LANGUAGES
 
+# A text that spells out "</s>" holds four characters, not the end of a document.
+PLAIN = {"add_special_tokens": False, "return_attention_mask": False, "split_special_tokens": True}
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}  # ids 0, 1, 2: pad is not eos
 
 
@@ -42,40 +44,66 @@ def clean(documents: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return (cleaned documents, counts per language of what was removed).
 
     In natural languages a line that stood before, in any article, is dropped: menus, notes and transcluded paragraphs
-    would otherwise stand in train and validation alike. In code, where equal lines are syntax, whole equal files go.
+    would otherwise stand in train and validation alike. So is a line that stands in several languages word for word: it
+    was never translated, and its language is not that of its article. In code, where equal lines are syntax, whole equal
+    files go.
     """
+    untranslated = shared_lines(documents)
     kept, counts = [], []
     for language, group in documents.groupby("language", sort=False):
         group = group.sort_values("article_id")
-        before = int(group.text.str.len().sum())
+        row = {"language": language, "articles_before": len(group), "characters_before": int(group.text.str.len().sum()),
+               "repeated_lines": 0, "untranslated_lines": 0}
         if language in CODE_LANGUAGES:
-            cleaned, lines = group.drop_duplicates("text"), 0
+            cleaned = group.drop_duplicates("text")
         else:
-            cleaned, lines = drop_repeated_lines(group)
+            cleaned, row["repeated_lines"], row["untranslated_lines"] = drop_lines(group, untranslated)
         kept.append(cleaned)
-        counts.append({"language": language, "articles_before": len(group), "articles_after": len(cleaned), "characters_before": before,
-                       "characters_after": int(cleaned.text.str.len().sum()), "repeated_lines": lines})
+        counts.append(row | {"articles_after": len(cleaned), "characters_after": int(cleaned.text.str.len().sum())})
     return pd.concat(kept, ignore_index=True), pd.DataFrame(counts)
 
 
-def drop_repeated_lines(group: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    seen, texts, dropped = set(), [], 0
+def shared_lines(documents: pd.DataFrame) -> set[str]:
+    """Return the lines that stand in two natural languages or more."""
+    natural = documents[~documents.language.isin(CODE_LANGUAGES)]
+    distinct = [{line for text in group.text for line in text.split("\n")} for _, group in natural.groupby("language")]
+    return {line for line, count in Counter(line for lines in distinct for line in lines).items() if count > 1}
+
+
+def drop_lines(group: pd.DataFrame, untranslated: set[str]) -> tuple[pd.DataFrame, int, int]:
+    """Return one language's documents without repeated and untranslated lines, and how many of each went."""
+    seen, texts, repeated, foreign = set(), [], 0, 0
     for text in group.text:
         lines = [line for line in text.split("\n") if line.strip()]
         fresh = [line for line in dict.fromkeys(lines) if line not in seen]
         seen.update(fresh)
-        dropped += len(lines) - len(fresh)
-        texts.append("\n".join(fresh))
+        own = [line for line in fresh if line not in untranslated]
+        repeated, foreign = repeated + len(lines) - len(fresh), foreign + len(fresh) - len(own)
+        texts.append("\n".join(own))
     group = group.assign(text=texts)
-    return group[group.text.str.strip() != ""], dropped
+    return group[group.text.str.strip() != ""], repeated, foreign
 
 
-def split_of(article_id: str, seed: int, validation_fraction: float) -> str:
-    """Return the split of an article: by a hash of its id, so that all its translations share it."""
-    number = int.from_bytes(hashlib.sha256(f"{seed}:{article_id}".encode()).digest()[:8], "big") / 2**64
-    if number < validation_fraction:
-        return "validation"
-    return "test" if number < 2 * validation_fraction else "train"
+def assign_splits(documents: pd.DataFrame, seed: int, validation_fraction: float) -> list[str]:
+    """Return the split of each document: by a hash of its article id, so that all its translations share it.
+
+    About `validation_fraction` of the articles go to validation and as many to test, at least one each, of the natural
+    languages together and of every code language apart.
+    """
+    pool = documents.language.where(documents.language.isin(CODE_LANGUAGES), "natural")
+    splits: dict[tuple[str, str], str] = {}
+    for name, article_ids in documents.article_id.groupby(pool):
+        numbers = sorted((hash_fraction(f"{seed}:{article_id}"), article_id) for article_id in set(article_ids))
+        n_validation = max(1, sum(number < validation_fraction for number, _ in numbers))
+        n_test = max(1, sum(validation_fraction <= number < 2 * validation_fraction for number, _ in numbers))
+        for place, (_, article_id) in enumerate(numbers):
+            splits[name, article_id] = "validation" if place < n_validation else "test" if place < n_validation + n_test else "train"
+    return [splits[key] for key in zip(pool, documents.article_id, strict=True)]
+
+
+def hash_fraction(text: str) -> float:
+    """Return a number in [0, 1) that depends on the text only."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def train_tokenizer(texts, vocab_size: int) -> PreTrainedTokenizerFast:
@@ -105,22 +133,23 @@ def encode(documents: pd.DataFrame, tokenizer: PreTrainedTokenizerFast) -> list[
     """Return the ids of every document as `<s> text </s>`."""
     bos, eos, texts, ids = tokenizer.bos_token_id, tokenizer.eos_token_id, list(documents.text), []
     for start in track(range(0, len(texts), 256), "tokenize", len(range(0, len(texts), 256))):
-        ids += [[bos, *row, eos] for row in tokenizer(texts[start:start + 256], add_special_tokens=False, return_attention_mask=False)["input_ids"]]
+        ids += [[bos, *row, eos] for row in tokenizer(texts[start:start + 256], **PLAIN)["input_ids"]]
     return ids
 
 
-def balance(n_tokens: pd.DataFrame, budget: int, max_diff_percent: float, seed: int) -> np.ndarray:
+def balance(n_tokens: pd.DataFrame, budget: int, max_diff_percent: float, seed: int, at_least_one: bool = False) -> np.ndarray:
     """Return a boolean mask over the rows of `n_tokens` (language, article_id, n_tokens): the documents to keep, whole.
 
     Every language walks the same seeded order of articles and takes each that still fits its budget, which is `budget` or
-    what the poorest language has; a language that is full drops nothing of another. Raises ValueError when the totals then
-    differ by more than `max_diff_percent` of the largest.
+    what the poorest language has; a language that is full drops nothing of another. With `at_least_one` the first document
+    is taken even when it is longer. Raises ValueError when the totals then differ by more than `max_diff_percent` of the
+    largest.
     """
     target = min(budget, int(n_tokens.groupby("language").n_tokens.sum().min()))
     order = n_tokens.article_id.map(lambda name: hashlib.sha256(f"order:{seed}:{name}".encode()).hexdigest()).to_numpy().argsort(kind="stable")
     keep, totals = np.zeros(len(n_tokens), dtype=bool), dict.fromkeys(n_tokens.language, 0)
     for row, language, size in zip(order, n_tokens.language.to_numpy()[order], n_tokens.n_tokens.to_numpy()[order], strict=True):
-        if totals[language] + size <= target:
+        if totals[language] + size <= target or (at_least_one and not totals[language]):
             totals[language] += int(size)
             keep[row] = True
     largest = max(totals.values())
@@ -149,7 +178,7 @@ def build_dataset(documents: pd.DataFrame, folder: Path, *, vocab_size: int, con
     aligned = align(documents)
     cleaned, removed = clean(aligned)
     cleaned = align(cleaned)  # an article of repeated lines only may have vanished from one language
-    cleaned["split"] = [split_of(article_id, seed, validation_fraction) for article_id in cleaned.article_id]
+    cleaned["split"] = assign_splits(cleaned, seed, validation_fraction)
     train = cleaned[cleaned.split == "train"]
     languages = list(dict.fromkeys(documents.language))
     for language in languages:
@@ -165,9 +194,9 @@ def build_dataset(documents: pd.DataFrame, folder: Path, *, vocab_size: int, con
     splits, kept = {}, []
     for split in ("train", "validation", "test"):
         part = cleaned[cleaned.split == split]
-        budget = tokens_per_language if split == "train" else max(context, tokens_per_language)
         # Held-out articles are few and differ in length: they are capped alike, but only train must meet the bound.
-        part = part[balance(part, budget, max_diff_percent if split == "train" else 100, seed)]
+        bound, at_least_one = (max_diff_percent, False) if split == "train" else (100, True)
+        part = part[balance(part, tokens_per_language, bound, seed, at_least_one)]
         kept.append(part)
         splits[split] = pack_split(part, languages, context)
         for language in languages:

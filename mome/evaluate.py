@@ -46,7 +46,8 @@ def bootstrap_difference(scores_a: pd.DataFrame, scores_b: pd.DataFrame, draws: 
     """Return (difference, low, high) of nats per token, a minus b, with a 95 % bootstrap interval over articles.
 
     Both tables must hold the same sequences in the same order. Articles are drawn whole, as their sequences are not
-    independent. The interval speaks of the text, not of training: that takes several seeds.
+    independent; low and high are NaN when there is one only. The interval speaks of the text, not of training: that takes
+    several seeds.
     """
     if not scores_a.article_id.equals(scores_b.article_id):
         raise ValueError("scores_a and scores_b must hold the same sequences in the same order")
@@ -54,7 +55,7 @@ def bootstrap_difference(scores_a: pd.DataFrame, scores_b: pd.DataFrame, draws: 
     sums = pairs.groupby("article")[["difference", "n_tokens"]].sum().to_numpy()
     draw = np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))
     resampled = sums[draw].sum(axis=1)
-    low, high = np.quantile(resampled[:, 0] / resampled[:, 1], [0.025, 0.975])
+    low, high = np.quantile(resampled[:, 0] / resampled[:, 1], [0.025, 0.975]) if len(sums) > 1 else (np.nan, np.nan)
     return float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high)
 
 
@@ -82,6 +83,28 @@ def compare_arms(table: pd.DataFrame, arm: str, baseline: str, value: str = "nat
     mean, low, high = paired_interval(pairs.loc[arm], pairs.loc[baseline])
     verdict = "better" if high < 0 else "worse" if low > 0 else "cannot tell"
     return {"arm": arm, "baseline": baseline, "difference": mean, "low": low, "high": high, "seeds": pairs.shape[1], "verdict": verdict}
+
+
+def is_close(comparison: dict, margin: float) -> bool | None:
+    """Return whether two arms are alike: True when the interval lies within +-margin, False when outside, None when neither."""
+    low, high = comparison["low"], comparison["high"]
+    if np.isnan(low):
+        return None
+    if -margin <= low and high <= margin:
+        return True
+    return False if low > margin or high < -margin else None
+
+
+def is_worse(comparison: dict) -> bool | None:
+    """Return whether the arm is worse than its baseline; None when the seeds cannot tell."""
+    return {"worse": True, "better": False}.get(comparison["verdict"])
+
+
+def conclude(parts: dict[str, bool | None]) -> tuple[str, str]:
+    """Return (verdict, sentence) of a claim with several parts, each True, False or None for "cannot tell"."""
+    answers = {True: "yes", False: "no", None: "cannot tell"}
+    verdict = "does not hold" if False in parts.values() else "cannot tell" if None in parts.values() else "holds"
+    return verdict, "; ".join(f"{part}: {answers[answer]}" for part, answer in parts.items())
 
 
 def describe(comparison: dict, unit: str = "nats per token") -> str:

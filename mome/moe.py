@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, GPT2Config, GPT2LMHeadModel, PreTrainedConfig, PreTrainedModel
@@ -46,7 +48,7 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
 
     config_class = MoMEConfig
     _supports_sdpa = True
-    _tied_weights_keys = {"lm_head.weight": "embedding.weight"}  # in force only with config.tie_word_embeddings
+    _tied_weights_keys: ClassVar = {"lm_head.weight": "embedding.weight"}  # in force only with config.tie_word_embeddings
 
     def __init__(self, config: MoMEConfig):
         super().__init__(config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -94,7 +96,7 @@ def plot_router_prefixes(scores: pd.DataFrame) -> Figure:
     """Error (1 - weighted F1, percent, log) against the number of tokens read, one line per classifier; several seeds as their mean with points."""
     figure, ax = plt.subplots(figsize=(8.4, 4.6))
     order = scores[scores.whole_sequence].groupby("classifier").f1.mean().sort_values().index
-    colors = dict(zip(order, sns.color_palette("colorblind", len(order)), strict=True))
+    colors = dict(zip(order[::-1], ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999") * len(order), strict=False))
     # An error of 0 cannot stand on a log axis: half of one sequence is drawn instead, and said.
     floor = 50 / scores.n_sequences.iloc[0]
     error = (100 * (1 - scores.f1)).clip(lower=floor)
@@ -170,16 +172,22 @@ def plot_router_trace(probabilities: pd.DataFrame, switch: int) -> Figure:
 
 
 def plot_strongest_tokens(tokens: pd.DataFrame, n: int = 15) -> Figure:
-    """The tokens that speak most for each language, one panel a language, weight as bar length."""
+    """The tokens that speak most for each language, one panel a language, weight as bar length; a dot stands for a space."""
     languages = list(dict.fromkeys(tokens.language))
     figure, axes = plt.subplots(1, len(languages), figsize=(2.7 * len(languages), 0.8 + 0.25 * n))
     for ax, language in zip(np.atleast_1d(axes), languages, strict=True):
         part = tokens[tokens.language == language].head(n).iloc[::-1]
         ax.barh(range(len(part)), part.weight, color=language_color(language, languages), alpha=0.85)
-        ax.set_yticks(range(len(part)), [repr(token) for token in part.token], fontsize=8)
+        ax.set_yticks(range(len(part)), [visible(token) for token in part.token], fontsize=8)
         ax.set(title=language_name(language), xlabel="weight (logit per token)")
         ax.grid(axis="y", visible=False)
     return figure
+
+
+def visible(token: str) -> str:
+    """Return a token with its spaces and line ends written out, long runs of spaces counted: four or more become `·x4`."""
+    text = re.sub(" {4,}", lambda run: f"·x{len(run[0])}", token)
+    return text.replace(" ", "·").replace("\n", "\\n").replace("\t", "\\t").replace("$", r"\$")
 
 
 def plot_learning_curves(history: pd.DataFrame, value: str, label: str, by: str = "arm", reference: dict[str, float] | None = None,
@@ -220,40 +228,56 @@ def plot_alpha_traces(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_arms(table: pd.DataFrame, value: str, label: str, *, arm: str = "arm", panel: str = "language", bounds: dict[str, dict[str, float]] | None = None) -> Figure:
+def plot_arms(table: pd.DataFrame, value: str, label: str, *, arm: str = "arm", panel: str = "language", log: bool = False,
+              bounds: dict[str, dict[str, float]] | None = None) -> Figure:
     """Every seed as a point, the mean as a bar, a 95 % t interval where there are two seeds or more; one panel per `panel` value.
 
-    `bounds` maps a name to {panel value: level}, drawn as a dashed line.
+    With `log` the axis is logarithmic and mean and interval are taken of logarithms, as suits perplexity. `bounds` maps a
+    name to {panel value: level}, drawn as a dashed line.
     """
     panels, arms = list(dict.fromkeys(table[panel])), list(dict.fromkeys(table[arm]))[::-1]
-    figure, axes = plt.subplots(1, len(panels), figsize=(2.2 + 2.9 * len(panels), 1.3 + 0.38 * len(arms)), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.2 + 2.9 * len(panels), 1.5 + 0.42 * len(arms)), sharey=True, squeeze=False)
+    forward, back = (np.log, np.exp) if log else (np.asarray, np.asarray)
     for ax, name in zip(axes[0], panels, strict=True):
         color = language_color(name, panels) if panel == "language" else "#0072B2"
         for height, arm_name in enumerate(arms):
             values = table[(table[panel] == name) & (table[arm] == arm_name)][value].to_numpy()
             if not len(values):
                 continue
+            mean, low, high = mean_interval(forward(values))
             ax.scatter(values, np.full(len(values), height), s=22, color=color, alpha=0.55, zorder=3, lw=0)
-            ax.plot([values.mean()] * 2, [height - 0.28, height + 0.28], color=color, lw=2.4, zorder=4)
-            if len(values) > 1:
-                half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-                ax.plot([values.mean() - half, values.mean() + half], [height, height], color=color, lw=1.4)
-            ax.annotate(f"{values.mean():.4g}", (values.mean(), height + 0.28), xytext=(0, 1), textcoords="offset points", ha="center", fontsize=7.5)
+            ax.plot([back(mean)] * 2, [height - 0.25, height + 0.25], color=color, lw=2.4, zorder=4)
+            ax.plot([back(low), back(high)], [height, height], color=color, lw=1.4)
+            ax.annotate(f"{back(mean):.4g}", (back(mean), height + 0.25), xytext=(0, 1), textcoords="offset points", ha="center", fontsize=7.5)
         for bound, levels in (bounds or {}).items():
             if name in levels:
                 ax.axvline(levels[name], color="grey", ls="--", lw=1)
-                ax.text(levels[name], len(arms) - 0.45, bound, fontsize=7.5, color="grey", ha="center", va="bottom")
-        ax.set(title=language_name(name), xlabel=label, ylim=(-0.6, len(arms) - 0.3))
+                ax.text(levels[name], -0.72, f" {bound}", fontsize=7.5, color="grey", ha="left", va="bottom")
+        ax.set(title=language_name(name), xlabel=label, ylim=(-0.75, len(arms) - 0.25))
+        if log:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(plt.matplotlib.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
+            ax.xaxis.set_major_formatter(plt.matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
+            ax.xaxis.set_minor_locator(plt.matplotlib.ticker.NullLocator())
         ax.set_yticks(range(len(arms)), arms)
         ax.margins(x=0.15)
     return figure
 
 
+def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return (mean, low, high) with Student's 95 % interval; for one value all three are that value."""
+    mean = values.mean()
+    if len(values) < 2:
+        return mean, mean, mean
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
 def plot_score_matrices(matrices: dict[str, pd.DataFrame], label: str) -> Figure:
     """Heat maps of perplexities side by side on one colour scale: row = after that stage, or an arm; column = language."""
     low, high = min(m.to_numpy().min() for m in matrices.values()), max(m.to_numpy().max() for m in matrices.values())
-    widths = [max(2, len(m.columns)) for m in matrices.values()]
-    figure, axes = plt.subplots(1, len(matrices), figsize=(2.6 + 1.05 * sum(widths), 3.6), width_ratios=widths, squeeze=False)
+    widths, rows = [max(2, len(m.columns)) for m in matrices.values()], max(len(m) for m in matrices.values())
+    figure, axes = plt.subplots(1, len(matrices), figsize=(2.6 + 1.05 * sum(widths), max(3.2, 1.4 + 0.55 * rows)), width_ratios=widths, squeeze=False)
     for ax, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
         is_stages = list(matrix.index) == list(matrix.columns)
         plot_matrix(matrix, label=label, row_label="after training on" if is_stages else "", column_label="scored on", cmap="flare", ax=ax,

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
 from transformers import GPT2LMHeadModel
 
 from mome import corpus as corpora
@@ -41,7 +42,7 @@ class Bench:
 
     @cached_property
     def device(self) -> torch.device:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return PartialState().device  # the training loop's own choice, so that evaluation runs where training does
 
     @cached_property
     def targets(self) -> distill.CachedTargets:

@@ -22,7 +22,7 @@ from sklearn.svm import LinearSVC
 from torch import nn
 
 from mome.artifacts import track
-from mome.config import check_choice
+from mome.config import check_choice, check_range
 from mome.data import PackedData
 
 CLASSIFIERS = ("majority", "multinomial_nb", "complement_nb", "logistic_regression", "logistic_regression_l2", "sgd_modified_huber",
@@ -46,8 +46,8 @@ def make_classifier(name: str, seed: int = 42) -> Pipeline:
     """Return an unfitted pipeline over token counts; ValueError for an unknown name.
 
     `logistic_regression` is the workbook's: TF-IDF without length normalisation, so that its logits are an affine map of
-    the counts and evidence adds up token by token. `logistic_regression_l2` and the others without "nb" use the
-    unit-length TF-IDF of the paper's code; naive Bayes uses the counts themselves.
+    the counts and evidence adds up token by token; as raw counts are large, it is held back more (C = 0.01).
+    `logistic_regression_l2` and the others without "nb" use the unit-length TF-IDF of the paper's code; naive Bayes uses the counts themselves.
     """
     check_choice("classifier", name, CLASSIFIERS)
     if name == "majority":
@@ -57,7 +57,7 @@ def make_classifier(name: str, seed: int = 42) -> Pipeline:
     if name == "complement_nb":
         return make_pipeline(ComplementNB())
     if name == "logistic_regression":
-        return make_pipeline(TfidfTransformer(norm=None), LogisticRegression(max_iter=1_000, random_state=seed))
+        return make_pipeline(TfidfTransformer(norm=None), LogisticRegression(C=0.01, max_iter=1_000, random_state=seed))
     classifier = {"logistic_regression_l2": LogisticRegression(max_iter=1_000, random_state=seed),
                   "sgd_modified_huber": SGDClassifier(loss="modified_huber", random_state=seed),
                   "linear_svm": LinearSVC(random_state=seed), "k_nearest_neighbours": KNeighborsClassifier(5)}[name]
@@ -79,6 +79,8 @@ def benchmark(data: PackedData, names: list[str], rows_per_language: int, prefix
     """
     for name in names:
         check_choice("classifier", name, CLASSIFIERS)
+    for prefix in prefixes:
+        check_range("prefixes", prefix, 1, whole=True)
     vocab_size, scores, confusion = len(data.tokenizer), [], []
     train_rows, train_labels = sample_rows(data, "train", rows_per_language)
     rows, labels = sample_rows(data, "validation", None)
@@ -154,7 +156,7 @@ class Router(nn.Module):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
             router = cls(tensors["weight"].shape[0], languages)
             router.load_state_dict(tensors)
-        except (SafetensorError, KeyError, RuntimeError) as error:
+        except (SafetensorError, KeyError, IndexError, RuntimeError) as error:
             raise ValueError(f"{path} is not a router that this workbook wrote: {error}") from None
         return router
 

@@ -79,6 +79,12 @@ def check_parameters(notebook: Path, given: dict) -> dict:
     is_folder = values["corpus"].startswith("folder:")
     languages = check_languages(values["languages"], None if is_folder else list(LANGUAGE_NAMES))
     check_seeds(values.get("seeds", [0]))
+    if {"classifiers", "variants"} & set(declared) and len(languages) < 2:
+        raise ValueError(f"languages={languages!r} is not enough for {notebook.stem}; give at least two")
+    batch_size = resolve_scale(values["scale"], values["overrides"]).batch_size
+    if "variants" in declared and batch_size % len(languages):
+        raise ValueError(f"languages={languages!r}: {len(languages)} languages cannot share batches of {batch_size} sequences equally; "
+                         f"give overrides={{'batch_size': {len(languages) * max(1, batch_size // len(languages))}, ...}} and a micro_batch_size within it")
     for name, allowed in (("classifiers", CLASSIFIERS), ("variants", MOE_VARIANTS), ("order", languages)):
         for value in values.get(name, []):
             check_choice(name, value, allowed)
@@ -170,7 +176,8 @@ def write_report(out: Path) -> Path:
                         f"<ul>{findings}</ul>{figures}<p class=small>{entry['seconds']:.0f} s · "
                         f"<a href='{entry['notebook']}/executed.ipynb'>executed notebook</a></p></section>")
         claims += [finding for finding in entry["findings"] if finding["claim"]]
-    rows = "".join(f"<tr><td>{c['claim']}</td><td class='{c['verdict'].replace(' ', '-')}'>{c['verdict']}</td><td>{html.escape(c['text'])}</td></tr>" for c in claims)
+    rows = "".join(f"<tr><td>{claim['claim']}</td><td class='{claim['verdict'].replace(' ', '-')}'>{claim['verdict']}</td>"
+                   f"<td>{html.escape(claim['text'])}</td></tr>" for claim in claims)
     config = notebooks[0] if notebooks else {"parameters": {}, "versions": {}}
     page = Template(files("mome").joinpath("report.html").read_text(encoding="utf-8")).substitute(
         run=html.escape(Path(out).name), claims=rows, sections="".join(sections),

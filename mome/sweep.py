@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -13,8 +14,11 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from mome.artifacts import read_json
-from mome.config import runs_dir
+from mome.config import artifacts_dir, resolve_scale, runs_dir
+from mome.recipes import open_bench
 from mome.runs import check_parameters, declared_parameters, notebook_paths, write_report
+
+LEAST_FREE_BYTES = 2_000_000_000  # laptop scale with one seed leaves about half of that
 
 
 class NotebookFailed(RuntimeError):
@@ -45,6 +49,21 @@ def plan_run(only: list[str], parameters: dict) -> list[tuple[Path, dict]]:
     for path, given in plan:
         check_parameters(path, given)
     return plan
+
+
+def prepare(parameters: dict) -> None:
+    """Build or find corpus and data before the first kernel: what is wrong with them is then said at once, as bad input."""
+    free = shutil.disk_usage(nearest_folder(artifacts_dir())).free
+    if free < LEAST_FREE_BYTES:
+        raise OSError(f"only {free / 1e9:.1f} GB are free under {artifacts_dir()}; at least {LEAST_FREE_BYTES / 1e9:g} GB are needed, "
+                      "or set MOME_HOME elsewhere")
+    bench = open_bench(resolve_scale(parameters["scale"], parameters.get("overrides")), parameters["corpus"], parameters["languages"])
+    say(f"corpus {bench.corpus}: {bench.corpus_reason}")
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the path, or the closest of its parents that exists."""
+    return next(folder for folder in [path, *path.parents] if folder.exists())
 
 
 def run_notebooks(plan: list[tuple[Path, dict]], out: Path) -> Path:

@@ -301,7 +301,6 @@ def test_progress_closes_its_status_line_when_the_work_fails(monkeypatch, tmp_pa
     assert not status.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="os.replace onto a folder that lost its manifest fails, after the whole build", raises=OSError)
 def test_an_artifact_that_lost_its_manifest_is_built_again():
     path = find_or_build("data", {}, Builder())
     (path / "manifest.json").unlink()

@@ -12,6 +12,11 @@ def no_kernel(monkeypatch):
     monkeypatch.setattr(sweep, "execute_notebook", refuse)
 
 
+@pytest.fixture(autouse=True)
+def own_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOME_HOME", str(tmp_path))
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (["--scale", "huge"], ["scale='huge'", "smoke, laptop, paper"]),
     (["--corpus", "wikipedia"], ["corpus='wikipedia'", "wiki40b"]),
@@ -62,3 +67,19 @@ def test_help_explains_every_option(capsys):
 def test_publishing_a_folder_without_a_finished_run_is_refused(tmp_path, capsys):
     assert main(["publish", str(tmp_path)]) == 2
     assert "no complete notebook" in capsys.readouterr().err
+
+
+def test_a_corpus_out_of_reach_is_said_before_any_kernel(monkeypatch, capsys):
+    from mome import corpus
+
+    monkeypatch.setattr(corpus.shutil, "which", lambda tool: None)
+    assert main(["run", "--scale", "smoke", "--corpus", "help"]) == 2
+    error = capsys.readouterr().err
+    assert "corpus='help' needs apt-get" in error
+    assert "mini" in error
+
+
+def test_too_little_disk_is_said_before_any_kernel(monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "LEAST_FREE_BYTES", 10**18)
+    assert main(["run", "--scale", "smoke", "--corpus", "mini"]) == 2
+    assert "GB are free" in capsys.readouterr().err

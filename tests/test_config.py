@@ -265,26 +265,22 @@ def test_a_process_is_batch_when_the_runner_says_so(monkeypatch, value, batch):
     assert config.is_batch() is batch
 
 
-@pytest.mark.xfail(strict=True, reason="an infinite learning rate passes check_range and fails later, in content_hash")
 def test_an_infinite_value_is_refused():
     with pytest.raises(ValueError, match=says("teacher_lr=inf")):
         resolve_scale("smoke", {"teacher_lr": float("inf")})
 
 
-@pytest.mark.xfail(strict=True, reason="a value that cannot be hashed raises TypeError in `value in SCALES`")
 def test_a_scale_that_is_no_text_is_refused():
     with pytest.raises(ValueError, match=says("scale=", *SCALES)):
         resolve_scale(["smoke"])
 
 
-@pytest.mark.xfail(strict=True, reason="the message is dict()'s own and names no parameter", raises=(TypeError, AssertionError))
 @pytest.mark.parametrize("overrides", ["context=32", ["context"], 3])
 def test_overrides_that_are_no_mapping_are_refused_by_name(overrides):
     with pytest.raises(ValueError, match=says("overrides", repr(overrides))):
         resolve_scale("smoke", overrides)
 
 
-@pytest.mark.xfail(strict=True, reason="`folder:` alone is read as the working directory")
 def test_a_folder_corpus_names_its_folder(monkeypatch, tmp_path):
     (tmp_path / "en").mkdir()
     (tmp_path / "en" / "apple.txt").write_text("apple")

@@ -392,14 +392,12 @@ def test_the_python_version_tells_states_of_help_apart_only_with_code():
 
 # Known faults, each with its smallest example
 
-@pytest.mark.xfail(strict=True, reason="str.splitlines also splits at U+2028 and U+0085, which JSON allows within a string")
 @pytest.mark.parametrize("mark", ["\u2028", "\x85"])
 def test_a_unicode_line_mark_within_a_json_string_stays(tmp_path, mark):
     write(tmp_path, {"en/a.jsonl": json.dumps({"text": f"one{mark}two"}, ensure_ascii=False)})
     assert [row["text"] for row in folder_documents(tmp_path, ["en"])] == [f"one{mark}two"]
 
 
-@pytest.mark.xfail(strict=True, reason="KeyError, TypeError and AttributeError name neither file nor what is allowed")
 @pytest.mark.parametrize("line", ['{"txt": "a"}', '"a"', "[1]", '{"text": null}', '{"text": 3}'])
 def test_a_json_line_without_text_names_its_file(tmp_path, line):
     write(tmp_path, {"en/a.jsonl": line})
@@ -407,18 +405,15 @@ def test_a_json_line_without_text_names_its_file(tmp_path, line):
         list(folder_documents(tmp_path, ["en"]))
 
 
-@pytest.mark.xfail(strict=True, reason="IsADirectoryError", raises=IsADirectoryError)
 def test_a_folder_that_ends_like_a_file_is_walked_through(tmp_path):
     write(tmp_path, {"en/v1.txt/a.txt": "apple"})
     assert [row["article_id"] for row in folder_documents(tmp_path, ["en"])] == ["v1.txt/a"]
 
 
-@pytest.mark.xfail(strict=True, reason="lxml refuses an empty document with ParserError")
 @pytest.mark.parametrize("html", [b"", b" \n", b"<!-- nothing -->"])
 def test_an_empty_page_is_empty(html):
     assert parse_help_page(html) == ""
 
 
-@pytest.mark.xfail(strict=True, reason="text_content() glues the words on both sides of <br>", raises=AssertionError)
 def test_a_line_break_within_a_paragraph_separates_words():
     assert parse_help_page(b'<div id="DisplayArea"><p>one<br>two<br/>three</p></div>') == "one two three"

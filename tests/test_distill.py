@@ -142,7 +142,7 @@ def test_adaptive_alpha_follows_its_formula_when_a_loss_rises():
 
 
 def test_adaptive_alpha_looks_at_its_window_only():
-    assert distill.adaptive_alpha(history([1, 9, 8, 7], [1, 9, 8, 7]), 3) == 0.5
+    assert distill.adaptive_alpha(history([1, 9, 8, 7], [9, 8, 7, 6]), 3) == 0.5
 
 
 @pytest.mark.parametrize(("name", "expected"), [("fixed", [0.5, 0.5, 0.5, 0.5, 0.5]), ("linear", [0.5, 0.375, 0.25, 0.125, 0.0]),

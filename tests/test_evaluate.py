@@ -50,6 +50,12 @@ def test_the_bootstrap_interval_holds_its_difference_and_widens_when_articles_di
     assert high - low > 0.1
 
 
+def test_one_article_alone_gives_no_interval():
+    difference, low, high = evaluate.bootstrap_difference(scores([30.0, 10.0], ["a", "a"]), scores([10.0, 10.0], ["a", "a"]))
+    assert difference == pytest.approx(1.0)
+    assert np.isnan([low, high]).all()
+
+
 def test_bootstrap_of_different_sequences_is_refused():
     with pytest.raises(ValueError, match="same sequences"):
         evaluate.bootstrap_difference(scores([1.0], ["a"]), scores([1.0], ["b"]))
@@ -75,7 +81,7 @@ def test_a_verdict_needs_an_interval_without_zero_and_more_than_one_seed(differe
 
 
 def test_an_arm_that_is_not_in_the_table_is_refused_with_those_that_are():
-    with pytest.raises(ValueError, match="'old'.*base, new"):
+    with pytest.raises(ValueError, match=r"'old'.*base, new"):
         evaluate.compare_arms(arms([0.1]), "old", "base")
 
 
@@ -89,3 +95,14 @@ def test_scoring_a_uniform_model_gives_the_logarithm_of_the_vocabulary(tiny_benc
     assert summary.nats_per_token.tolist() == pytest.approx([np.log(size)] * 4)
     first = tiny_bench.data.rows("validation")[tiny_bench.data.row_numbers("validation", "en", 3)[0]]
     assert table.n_bytes.iloc[0] == len(tiny_bench.data.tokenizer.decode(first[1:]).encode())
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [(-0.01, 0.02, True), (0.06, 0.09, False), (-0.3, -0.06, False), (-0.01, 0.06, None),
+                                                       (float("nan"), float("nan"), None)])
+def test_arms_are_alike_only_when_the_whole_interval_is_within_the_margin(low, high, expected):
+    assert evaluate.is_close({"low": low, "high": high}, margin=0.05) is expected
+
+
+@pytest.mark.parametrize(("answers", "verdict"), [((True, True), "holds"), ((True, None), "cannot tell"), ((False, None), "does not hold")])
+def test_a_claim_holds_only_when_all_its_parts_do(answers, verdict):
+    assert evaluate.conclude(dict(zip("ab", answers, strict=True)))[0] == verdict

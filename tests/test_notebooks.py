@@ -54,7 +54,7 @@ def test_papermill_infers_the_parameters_that_the_cell_declares(path):
 def test_a_misspelt_parameter_given_to_papermill_itself_stops_in_the_setup_cell(tmp_path, monkeypatch):
     monkeypatch.setenv("MOME_HOME", str(tmp_path))
     with pytest.raises(papermill.PapermillExecutionError, match="'alpah' is unknown to 03_kd_alpha"):
-        papermill.execute_notebook(str(PATHS[2]), str(tmp_path / "out.ipynb"), parameters={"scale": "smoke", "corpus": "mini", "alpah": 0.3}, progress_bar=False)
+        papermill.execute_notebook(str(PATHS[2]), str(tmp_path / "out.ipynb"), {"scale": "smoke", "corpus": "mini", "alpah": 0.3}, progress_bar=False)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,8 @@ def finished_run(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     overrides = ("{vocab_size: 600, context: 32, tokens_per_language: 9000, teacher_tokens: 20000, student_tokens: 5000, evaluation_rows: 16, "
                  "router_rows: 150, targets_per_token: 8}")
-    command = [sys.executable, "-m", "mome", "run", "--scale", "smoke", "--corpus", "mini", "--seeds", "0,1", "--out", str(home / "out"), "-p", f"overrides={overrides}"]
+    command = [sys.executable, "-m", "mome", "run", "--scale", "smoke", "--corpus", "mini", "--seeds", "0,1", "--out", str(home / "out"),
+               "-p", f"overrides={overrides}"]
     result = subprocess.run(command, env=os.environ | {"MOME_HOME": str(home), "OMP_NUM_THREADS": "2"}, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
     return home / "out"

@@ -85,7 +85,9 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path):
     class Interrupted(Exception):
         pass
 
-    def stop_at_second_evaluation(calls=[]):  # noqa: B006: remembers across calls on purpose
+    calls = []
+
+    def stop_at_second_evaluation():
         calls.append(1)
         if len(calls) == 2:
             raise Interrupted
@@ -135,7 +137,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step():
 
 
 def test_a_batch_that_cannot_be_shared_or_an_empty_group_is_refused():
-    with pytest.raises(ValueError, match="batch_size=3.*2 languages"):
+    with pytest.raises(ValueError, match=r"batch_size=3.*2 languages"):
         train.plan_batches(GROUPS, 2, 3, 0)
     with pytest.raises(ValueError, match="no rows"):
         train.plan_batches([GROUPS[0], np.array([], dtype=int)], 2, 4, 0)
