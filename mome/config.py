@@ -175,8 +175,8 @@ class Scale:
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("smoke", 60_000, 1_024, 64, Shape(2, 2, 96), Shape(2, 2, 48), Shape(2, 2, 48), 8, 8, 240_000, 40_000,
-              3e-3, 4e-3, 16, 48, 4, 400),
+        Scale("smoke", 60_000, 1_024, 64, Shape(2, 2, 96), Shape(2, 2, 48), Shape(2, 2, 48), 8, 8, 240_000, 30_000,
+              3e-3, 4e-3, 16, 48, 3, 400),
         Scale("laptop", 520_000, 4_096, 128, Shape(4, 4, 256), Shape(3, 4, 128), Shape(3, 4, 128), 4, 4, 1_500_000, 180_000,
               1e-3, 2e-3, 32, 160, 6, 2_000),
         # Sizes of the paper; tokens are asked for with `overrides` when more are wanted.

@@ -295,4 +295,17 @@ def vocabulary_overlap(data: PackedData, smallest_share: float = 1e-5) -> pd.Dat
 
 def most_common_tokens(data: PackedData, language: str, n: int) -> list[str]:
     counts = Counter(data.rows("train")[data.row_numbers("train", language)].ravel().tolist())
-    return [data.tokenizer.decode([token]) for token, _ in counts.most_common(n)]
+    return [token_text(data.tokenizer, token) for token, _ in counts.most_common(n)]
+
+
+def token_text(tokenizer: PreTrainedTokenizerFast, token: int) -> str:
+    """Return a token's text; one that is only part of a character is written as its bytes, for example `<e2 80>`."""
+    text = tokenizer.decode([token])
+    if "\ufffd" not in text:
+        return text
+    # Byte-level BPE writes a byte as the character of that number where it is visible, the other 68 as those from 256 on.
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    order = visible + [byte for byte in range(256) if byte not in visible]
+    characters = [chr(byte) for byte in visible] + [chr(256 + number) for number in range(256 - len(visible))]
+    byte_of = dict(zip(characters, order, strict=True))
+    return f"<{' '.join(f'{byte_of[character]:02x}' for character in tokenizer.convert_ids_to_tokens(token))}>"

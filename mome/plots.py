@@ -51,7 +51,7 @@ def plot_token_balance(stages: pd.DataFrame) -> Figure:
         ax.bar([language_name(x) for x in languages], part, color=[language_color(x, languages) for x in languages])
         ax.set(title=name, ylabel="thousand tokens")
         ax.grid(axis="x", visible=False)
-        annotate_bars(ax)
+        annotate_bars(ax, "{:,.0f}" if part.min() >= 10 else "{:,.2f}")
     return figure
 
 
@@ -67,6 +67,9 @@ def plot_article_lengths(articles: pd.DataFrame) -> Figure:
         ax.axvline(median, color=palette[language], ls=":", lw=1.2)
         ax.text(0.985, 0.93 - 0.08 * number, f"{language_name(language)}: median {median:,.0f}", color=palette[language], ha="right", transform=ax.transAxes)
     ax.set(xlabel="tokens per article (log scale)", ylabel="density per language", ylim=(0, top))
+    low, high = ax.get_xlim()
+    if high < 100 * low:
+        label_log_axis(ax.xaxis)
     return figure
 
 
@@ -118,8 +121,8 @@ def plot_router_prefixes(scores: pd.DataFrame) -> Figure:
 
 
 def label_log_axis(axis) -> None:
-    """Write the ticks 1, 2 and 5 of every decade as plain numbers."""
-    axis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    """Write the ticks 1, 2, 3 and 5 of every decade as plain numbers."""
+    axis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 3, 5)))
     axis.set_major_formatter(plt.matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(plt.matplotlib.ticker.NullFormatter())
 
@@ -127,15 +130,17 @@ def label_log_axis(axis) -> None:
 def plot_router_cost(scores: pd.DataFrame) -> Figure:
     """Error on whole sequences beside what it costs, all on log axes: seconds to fit and sequences per second; several seeds as their mean."""
     means = scores[scores.whole_sequence].groupby("classifier")[["f1", "fit_seconds", "sequences_per_second"]].mean().sort_values("f1")
-    means["error"] = (100 * (1 - means.f1)).clip(lower=50 / scores.n_sequences.iloc[0])
+    means["error"] = 100 * (1 - means.f1)
+    floor = 50 / scores.n_sequences.iloc[0]  # where an error of 0 is drawn on the log axis; its label says 0
     names = means.index.str.replace("_", " ")
     figure, axes = plt.subplots(1, 3, figsize=(11, 0.9 + 0.38 * len(means)), sharey=True)
     panels = (("error", f"1 - weighted F1, percent ({LOWER})", "{:.2g}"), ("fit_seconds", f"seconds to fit ({LOWER})", "{:.2g}"),
               ("sequences_per_second", f"sequences per second ({HIGHER})", "{:,.0f}"))
     for ax, (column, label, form) in zip(axes, panels, strict=True):
-        ax.scatter(means[column], names, color="#0072B2", zorder=3)
-        for value, name in zip(means[column], names, strict=True):
-            ax.annotate(form.format(value), (value, name), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7.5)
+        drawn = means[column].clip(lower=floor) if column == "error" else means[column]
+        ax.scatter(drawn, names, color="#0072B2", zorder=3)
+        for at, value, name in zip(drawn, means[column], names, strict=True):
+            ax.annotate(form.format(value), (at, name), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7.5)
         ax.set(xlabel=label, xscale="log")
         ax.xaxis.minorticks_off()
         ax.margins(x=0.18, y=0.12)
@@ -153,7 +158,7 @@ def plot_router_errors(intervals: pd.DataFrame, claimed: float | None = None) ->
     if claimed is not None:
         ax.axvline(claimed, color="grey", ls="--", lw=1)
         ax.text(claimed, 1.01, f"claimed: {claimed:g}", fontsize=8, color="grey", ha="center", va="bottom", transform=ax.get_xaxis_transform())
-    ax.set(xlabel=f"sequences misread, percent ({LOWER})", xlim=(0, None))
+    ax.set(xlabel=f"sequences misread, percent ({LOWER})", xlim=(-0.03 * table.high.max(), None))
     ax.margins(y=0.12)
     return figure
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from mome.artifacts import track
 from mome.config import check_choice, check_range
-from mome.data import PackedData
+from mome.data import PackedData, token_text
 
 CLASSIFIERS = ("majority", "multinomial_nb", "complement_nb", "logistic_regression", "logistic_regression_l2", "sgd_modified_huber",
                "linear_svm", "k_nearest_neighbours")
@@ -162,9 +162,9 @@ class Router(nn.Module):
 
 
 def strongest_tokens(router: Router, tokenizer, n: int = 20) -> pd.DataFrame:
-    """Return the n tokens that speak most for each language: language, rank, token (decoded), weight over the mean language's."""
+    """Return the n tokens that speak most for each language: language, rank, token (its text), weight over the mean language's."""
     centred = router.weight - router.weight.mean(dim=1, keepdim=True)
     top = centred.topk(n, dim=0)
-    return pd.DataFrame([{"language": language, "rank": rank + 1, "token": tokenizer.decode([int(top.indices[rank, column])]),
+    return pd.DataFrame([{"language": language, "rank": rank + 1, "token": token_text(tokenizer, int(top.indices[rank, column])),
                           "weight": float(top.values[rank, column])}
                          for column, language in enumerate(router.languages) for rank in range(n)])
