@@ -177,7 +177,7 @@ SCALES = {
     for scale in (
         Scale("smoke", 60_000, 1_024, 64, Shape(2, 2, 96), Shape(2, 2, 48), Shape(2, 2, 48), 8, 8, 240_000, 30_000,
               3e-3, 4e-3, 16, 48, 3, 400),
-        Scale("laptop", 520_000, 4_096, 128, Shape(4, 4, 256), Shape(3, 4, 128), Shape(3, 4, 128), 4, 4, 1_500_000, 180_000,
+        Scale("laptop", 520_000, 4_096, 128, Shape(4, 4, 256), Shape(3, 4, 128), Shape(3, 4, 128), 4, 4, 1_200_000, 128_000,
               1e-3, 2e-3, 32, 160, 6, 2_000),
         # Sizes of the paper; tokens are asked for with `overrides` when more are wanted.
         Scale("paper", 500_000_000, 32_000, 1_024, Shape(24, 16, 1_024), Shape(12, 12, 768), Shape(3, 6, 768), 1_024, 32,

@@ -299,7 +299,7 @@ def most_common_tokens(data: PackedData, language: str, n: int) -> list[str]:
 
 
 def token_text(tokenizer: PreTrainedTokenizerFast, token: int) -> str:
-    """Return a token's text; one that is only part of a character is written as its bytes, for example `<e2 80>`."""
+    """Return a token's text; one that is only part of a character is written as its bytes, for example `<e280>`."""
     text = tokenizer.decode([token])
     if "\ufffd" not in text:
         return text
@@ -308,4 +308,4 @@ def token_text(tokenizer: PreTrainedTokenizerFast, token: int) -> str:
     order = visible + [byte for byte in range(256) if byte not in visible]
     characters = [chr(byte) for byte in visible] + [chr(256 + number) for number in range(256 - len(visible))]
     byte_of = dict(zip(characters, order, strict=True))
-    return f"<{' '.join(f'{byte_of[character]:02x}' for character in tokenizer.convert_ids_to_tokens(token))}>"
+    return f"<{''.join(f'{byte_of[character]:02x}' for character in tokenizer.convert_ids_to_tokens(token))}>"

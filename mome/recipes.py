@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
+from datasets import disable_progress_bars
 from transformers import GPT2LMHeadModel
+from transformers.utils.logging import disable_progress_bar
 
 from mome import corpus as corpora
 from mome import data as packing
@@ -56,6 +58,9 @@ class Bench:
 def open_bench(scale: Scale, corpus: str, languages: list[str], seed: int = 0) -> Bench:
     """Return the bench, building corpus and data when they are not there. `seed` draws the split and the sample of articles."""
     languages = check_languages(languages)
+    # Saving takes a blink; the libraries' bars for it would only bury our own.
+    disable_progress_bars()
+    disable_progress_bar()
     # About five bytes a token, and room for the held-out splits and for what cleaning removes.
     characters = scale.tokens_per_language * 8
     failures = []
