@@ -202,10 +202,11 @@ def publish(out: Path) -> list[Path]:
     notebooks = read_metrics(out)
     if not notebooks:
         raise ValueError(f"run={str(out)!r} holds no complete notebook; give the folder of a finished `mome run`")
-    written = []
+    written, folder = [], repository() / "figures"
+    folder.mkdir(exist_ok=True)
     for entry in notebooks:
         for figure in entry["figures"]:
-            target = repository() / "figures" / f"{entry['notebook'][:2]}_{figure['name']}.png"
+            target = folder / f"{entry['notebook'][:2]}_{figure['name']}.png"
             shutil.copyfile(entry["folder"] / "figures" / f"{figure['name']}.png", target)
             written.append(target)
     rows = ["| claim | verdict | measured |", "| --- | --- | --- |"]
