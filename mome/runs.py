@@ -73,14 +73,13 @@ def check_parameters(notebook: Path, given: dict) -> dict:
         if type(value) is not type(default) and not number:
             raise ValueError(f"{name}={value!r} is not allowed; it must be of type {type(default).__name__}, for example {default!r}")
     values = declared | given
-    resolve_scale(values["scale"], values["overrides"])
+    batch_size = resolve_scale(values["scale"], values["overrides"]).batch_size
     check_corpus(values["corpus"])
     is_folder = values["corpus"].startswith("folder:")
     languages = check_languages(values["languages"], None if is_folder else list(LANGUAGE_NAMES))
     check_seeds(values.get("seeds", [0]))
     if {"classifiers", "variants"} & set(declared) and len(languages) < 2:
         raise ValueError(f"languages={languages!r} is not enough for {notebook.stem}; give at least two")
-    batch_size = resolve_scale(values["scale"], values["overrides"]).batch_size
     if "variants" in declared and batch_size % len(languages):
         raise ValueError(f"languages={languages!r}: {len(languages)} languages cannot share batches of {batch_size} sequences equally; "
                          f"give overrides={{'batch_size': {len(languages) * max(1, batch_size // len(languages))}, ...}} and a micro_batch_size within it")
