@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from mome import __version__
-from mome.config import CORPORA, SCALES, check_languages, check_seeds
+from mome.config import CORPORA, SCALES, check_languages, check_range, check_seeds, corpus_languages, resolve_scale
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -29,9 +29,48 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE",
                      help="any other notebook parameter, as YAML, for example -p temperature=3.0 or -p 'overrides={vocab_size: 2048}'; may be repeated")
     run.add_argument("--open", action="store_true", help="open the report in a browser at the end")
+    add_data_command(commands)
+    bench = commands.add_parser("bench", help="time our own code, as ratios within one run")
+    bench.add_argument("what", choices=["data"], help="data: the data set creator on a quarter, half and all of the help corpus")
+    bench.add_argument("--scale", default="laptop", help=f"sizes: {', '.join(SCALES)} (default: %(default)s)")
+    bench.add_argument("--languages", default="en,fr,de", help="comma-separated (default: %(default)s)")
+    bench.add_argument("--repeats", type=int, default=3, help="measurements of each (default: %(default)s)")
     publish = commands.add_parser("publish", help="copy a run's figures to figures/ and its claims table into README.md")
     publish.add_argument("run", help="the folder of a finished run")
     return parser
+
+
+def add_data_command(commands) -> None:
+    data = commands.add_parser("data", help="make a data set: aligned, cleaned, balanced, tokenized, with a data card",
+                               description="Make a data set of any languages and write it to --out: data card, one JSON a split, documents as Parquet, packed "
+                                           "rows as a DatasetDict, tokenizer. What is not said is taken from --scale.")
+    data.add_argument("--out", required=True, help="the new folder to write; it appears when it is whole")
+    data.add_argument("--corpus", default="auto", help=f"where text comes from: {', '.join(CORPORA)} (default: %(default)s, the first that works)")
+    data.add_argument("--languages", default="en,fr,de,py", help="comma-separated, natural and programming languages (default: %(default)s)")
+    data.add_argument("--scale", default="laptop", help=f"the sizes of all that is not said: {', '.join(SCALES)} (default: %(default)s)")
+    data.add_argument("--seed", type=int, default=0, help="draws splits and the sample of articles (default: %(default)s)")
+    data.add_argument("--tokens-per-language", type=int, help="most training tokens of each language")
+    data.add_argument("--max-diff-percent", type=float, help="most that the languages' training tokens may differ, in percent of the largest")
+    data.add_argument("--common-articles", action=argparse.BooleanOptionalAction, help="keep an article only when every natural language has it")
+    data.add_argument("--shares", type=read_shares, help="equal, imbalanced (as found), or for example en=2,fr=1,de=1,py=4")
+    data.add_argument("--near-duplicates", type=float, help="Jaccard similarity from which a training text counts as a copy of a held-out one")
+    data.add_argument("--validation-fraction", type=float, help="share of the articles for validation, and as many for test")
+    data.add_argument("--vocab-size", type=int, help="entries of the tokenizer")
+    data.add_argument("--context", type=int, help="tokens a row")
+
+
+def read_shares(text: str) -> str | dict:
+    """Return "equal", "imbalanced", or {language: share} of en=2,fr=1."""
+    if "=" not in text:
+        return text
+    parts = [part.partition("=") for part in text.split(",")]
+    try:
+        shares = {name.strip(): float(share) for name, _, share in parts}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; write equal, imbalanced or for example en=2,fr=1") from None
+    if len(shares) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} repeats a language; every language may stand once")
+    return shares
 
 
 def read_parameters(pairs: list[str]) -> dict:
@@ -61,12 +100,47 @@ def run_command(arguments: argparse.Namespace) -> None:
         webbrowser.open(report.resolve().as_uri())
 
 
+def data_command(arguments: argparse.Namespace) -> None:
+    from mome import export, recipes
+
+    names = ("tokens_per_language", "max_diff_percent", "common_articles", "shares", "near_duplicates", "validation_fraction", "vocab_size", "context")
+    scale = resolve_data_scale(arguments.scale, {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None})
+    check_range("seed", arguments.seed, 0, 2**31 - 1, whole=True)
+    out = Path(arguments.out).expanduser()
+    export.check_out(out)
+    bench = recipes.open_bench(scale, arguments.corpus, check_languages(arguments.languages), arguments.seed)
+    print(f"corpus {bench.corpus}: {bench.corpus_reason}")
+    print(export.data_card(bench.data_path).partition("## Sizes")[2].partition("## How")[0].strip())
+    print(f"written to {export.export_dataset(bench.data_path, out)}")
+
+
+def resolve_data_scale(name: str, overrides: dict):
+    """Return the scale with a number of teacher's targets that fits the vocabulary, since a data set has none of its own."""
+    if "vocab_size" in overrides and name in SCALES:
+        overrides = overrides | {"targets_per_token": max(2, min(SCALES[name].targets_per_token, overrides["vocab_size"] - 1))}
+    return resolve_scale(name, overrides)
+
+
+def bench_command(arguments: argparse.Namespace) -> None:
+    from mome import bench
+
+    check_range("repeats", arguments.repeats, 1, whole=True)
+    table = bench.bench_data(resolve_scale(arguments.scale), check_languages(arguments.languages, corpus_languages("help")), arguments.repeats)
+    print(table.round(3).to_string(index=False))
+    spread = table.groupby("part")[["seconds", "seconds_per_million_characters", "peak_gigabytes"]].agg(["min", "median", "max"])
+    print(spread.round(3).to_string())
+
+
 def main(words: list[str] | None = None) -> int:
     """Return the exit code: 0 done, 1 a notebook failed, 2 bad input, 130 interrupted."""
     arguments = make_parser().parse_args(words)
     try:
         if arguments.command == "run":
             run_command(arguments)
+        elif arguments.command == "data":
+            data_command(arguments)
+        elif arguments.command == "bench":
+            bench_command(arguments)
         else:
             from mome import runs
 

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-LANGUAGE_NAMES = {"en": "English", "fr": "French", "de": "German", "py": "Python"}
+LANGUAGE_NAMES = {
+    "en": "English", "fr": "French", "de": "German", "py": "Python", "es": "Spanish", "it": "Italian", "pt": "Portuguese", "pt-br": "Brazilian Portuguese",
+    "nl": "Dutch", "da": "Danish", "sv": "Swedish", "no": "Norwegian", "fi": "Finnish", "et": "Estonian", "pl": "Polish", "cs": "Czech", "sk": "Slovak",
+    "sl": "Slovenian", "hu": "Hungarian", "ro": "Romanian", "bg": "Bulgarian", "el": "Greek", "tr": "Turkish", "ru": "Russian", "uk": "Ukrainian",
+    "ca": "Catalan", "eu": "Basque", "gl": "Galician", "id": "Indonesian", "vi": "Vietnamese", "hi": "Hindi", "ja": "Japanese", "ko": "Korean",
+    "zh-cn": "Chinese (simplified)", "zh-tw": "Chinese (traditional)", "js": "JavaScript", "typescript": "TypeScript", "c": "C", "cpp": "C++",
+    "csharp": "C#", "java": "Java", "kotlin": "Kotlin", "scala": "Scala", "go": "Go", "rust": "Rust", "swift": "Swift", "ruby": "Ruby", "php": "PHP",
+    "perl": "Perl", "r": "R", "julia": "Julia", "lua": "Lua", "haskell": "Haskell", "bash": "Shell", "sql": "SQL"}
 # Code has no translations: it takes part in balancing and splitting, never in article alignment.
-CODE_LANGUAGES = frozenset({"py"})
+CODE_LANGUAGES = frozenset({"py", "js", "typescript", "c", "cpp", "csharp", "java", "kotlin", "scala", "go", "rust", "swift", "ruby", "php", "perl", "r",
+                            "julia", "lua", "haskell", "bash", "sql"})
+# The languages that a corpus can give; a folder gives what it holds.
+CORPUS_LANGUAGES = {
+    "help": ("en", "fr", "de", "py", "ca", "cs", "da", "dz", "el", "en-gb", "es", "et", "eu", "fi", "gl", "hi", "hu", "id", "it", "ja", "km", "ko", "nl",
+             "om", "pl", "pt", "pt-br", "ru", "sk", "sl", "sv", "tr", "vi", "zh-cn", "zh-tw"),
+    "wiki40b": ("en", "fr", "de", "py", "ar", "bg", "ca", "cs", "da", "el", "es", "et", "fa", "fi", "he", "hi", "hr", "hu", "id", "it", "ja", "ko", "lt",
+                "lv", "ms", "nl", "no", "pl", "pt", "ro", "ru", "sk", "sl", "sr", "sv", "th", "tl", "tr", "uk", "vi", "zh-cn", "zh-tw"),
+    "mini": ("en", "fr", "de", "py")}
 CORPORA = ("auto", "help", "wiki40b", "mini", "folder:PATH")
 
 
@@ -72,16 +88,37 @@ def check_seeds(seeds) -> list[int]:
 
 
 def check_languages(languages, available=None) -> list[str]:
-    """Return `languages` as a list; ValueError for an empty list, a repeat, or one outside `available`."""
+    """Return `languages` as a list; ValueError for an empty list, a repeat, one outside `available`, or what cannot be a folder's name."""
     if isinstance(languages, str):
         languages = [part.strip() for part in languages.split(",")]
-    if not isinstance(languages, list) or not languages or not all(isinstance(name, str) and name for name in languages):
-        raise ValueError(f"languages={languages!r} is not allowed; give a list such as ['en', 'fr', 'de', 'py']")
+    if not isinstance(languages, list) or not languages or not all(isinstance(name, str) and re.fullmatch(r"[A-Za-z][\w+-]*", name) for name in languages):
+        raise ValueError(f"languages={languages!r} is not allowed; give a list such as ['en', 'fr', 'de', 'py'], names of letters, digits, _, + and -")
     if len(set(languages)) != len(languages):
         raise ValueError(f"languages={languages!r} repeats a language; every language may stand once")
     for name in languages if available is not None else []:
         check_choice("languages", name, available)
     return languages
+
+
+def corpus_languages(corpus: str) -> list[str] | None:
+    """Return the languages that a corpus can give; None for a folder, which gives what it holds; for `auto` those of any corpus."""
+    if corpus.startswith("folder:"):
+        return None
+    check_choice("corpus", corpus, CORPORA)
+    names = CORPUS_LANGUAGES if corpus == "auto" else [corpus]
+    return list(dict.fromkeys(language for name in names for language in CORPUS_LANGUAGES[name]))
+
+
+def check_shares(shares, languages: list[str] | None = None) -> None:
+    """Raise ValueError unless `shares` is "equal", "imbalanced" or maps every language to a positive number."""
+    if shares in ("equal", "imbalanced"):
+        return
+    if not isinstance(shares, dict) or not shares:
+        raise ValueError(f"shares={shares!r} is not allowed; give equal, imbalanced, or a number for every language, for example {{'en': 2, 'fr': 1}}")
+    for language, share in shares.items():
+        check_range(f"shares[{language!r}]", share, 1e-6)
+    if languages is not None and set(shares) != set(languages):
+        raise ValueError(f"shares={shares!r} is not allowed; it must name each of: {', '.join(languages)}")
 
 
 def check_corpus(corpus: str) -> None:
@@ -91,7 +128,7 @@ def check_corpus(corpus: str) -> None:
         if corpus == "folder:" or not folder.is_dir():
             raise ValueError(f"corpus={corpus!r}: there is no folder {folder}; give folder:PATH with one sub-folder per language")
         if not any(path.is_file() for path in folder.glob("*/**/*")):
-            raise ValueError(f"corpus={corpus!r}: {folder} holds no files; expected <language>/**/*.txt, .md, .py or .jsonl")
+            raise ValueError(f"corpus={corpus!r}: {folder} holds no files; expected <language>/**/*.txt, .md, .py, .jsonl or .parquet")
         return
     check_choice("corpus", corpus, CORPORA)
 
@@ -137,7 +174,10 @@ class Scale:
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
     validation_fraction: float = 0.06
-    max_diff_percent: float = 5.0
+    max_diff_percent: float = 5.0  # most that the languages' training tokens may differ, in percent of the largest
+    common_articles: bool = True  # keep an article only when every natural language has it
+    near_duplicates: float = 0.5  # Jaccard similarity from which a training text counts as a copy of a held-out one
+    shares: str | dict = "equal"  # training tokens of each language: equal, imbalanced (as found), or a mapping such as {"en": 2, "fr": 1}
     mixed_precision: str = "no"
 
     def __post_init__(self):
@@ -152,9 +192,12 @@ class Scale:
         check_range("warmup_fraction", self.warmup_fraction, 0, 1)
         check_range("validation_fraction", self.validation_fraction, 0.001, 0.4)
         check_range("max_diff_percent", self.max_diff_percent, 0.01, 100)
+        check_range("near_duplicates", self.near_duplicates, 0.1, 1)
+        check_shares(self.shares)
         check_choice("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
-        if not isinstance(self.tie_word_embeddings, bool):
-            raise ValueError(f"tie_word_embeddings={self.tie_word_embeddings!r} is not allowed; it must be True or False")
+        for name in ("tie_word_embeddings", "common_articles"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed; it must be True or False")
         if self.expert.n_embd < 1 or self.micro_batch_size > self.batch_size:
             raise ValueError(f"micro_batch_size={self.micro_batch_size} is not allowed; it must be at most batch_size={self.batch_size}")
 

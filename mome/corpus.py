@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import platform
-import re
 import shutil
 import subprocess
 import sysconfig
@@ -16,17 +15,20 @@ from pathlib import Path
 
 import lxml.etree
 import lxml.html
+import pyarrow
+import pyarrow.parquet
 
+from mome import hub
 from mome.artifacts import track
-from mome.config import check_corpus, check_languages, repository
+from mome.config import CODE_LANGUAGES, CORPUS_LANGUAGES, check_corpus, check_languages, corpus_languages, repository
 
 log = logging.getLogger("mome")
-HELP_PACKAGES = {"en": ("libreoffice-help-en-us", "en-US"), "fr": ("libreoffice-help-fr", "fr"), "de": ("libreoffice-help-de", "de")}
 BLOCKS = {"h1", "h2", "h3", "h4", "h5", "h6", "p", "pre"}
 # Folders of the CPython library that are tests, data tables or vendored wheels rather than Python a person would read.
 SKIPPED_PYTHON = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "encodings", "pydoc_data", "ensurepip", "turtledemo"}
-TEXT_ENDINGS = {".txt", ".md", ".py", ".jsonl"}
-WIKI_MARKS = {"_START_ARTICLE_": "", "_START_SECTION_": "", "_START_PARAGRAPH_": "", "_NEWLINE_": "\n"}
+TEXT_ENDINGS = {".txt", ".md", ".jsonl", ".parquet"}
+CODE_ENDINGS = {".py", ".js", ".mjs", ".ts", ".c", ".h", ".cc", ".cpp", ".hpp", ".cs", ".java", ".kt", ".scala", ".go", ".rs", ".swift", ".rb", ".php",
+                ".pl", ".r", ".R", ".jl", ".lua", ".hs", ".sh", ".sql"}
 
 
 class CorpusUnavailable(ValueError):
@@ -38,16 +40,10 @@ def help_documents(languages: list[str]) -> Iterator[dict]:
 
     The article id of a page is its path, the same in every language; that of a Python file its path in the library.
     """
+    check_languages(languages, CORPUS_LANGUAGES["help"])
     natural = [language for language in languages if language != "py"]
-    check_languages(natural or ["en"], list(HELP_PACKAGES))
     with tempfile.TemporaryDirectory(prefix="mome-help-") as scratch:
-        roots = fetch_help_packages(natural, Path(scratch)) if natural else {}
-        for language, root in roots.items():
-            pages = sorted(root.rglob("*.html"))
-            for page in track(pages, f"parse help {language}", len(pages)):
-                text = parse_help_page(page.read_bytes())
-                if text:
-                    yield {"language": language, "article_id": page.relative_to(root).as_posix(), "text": text}
+        yield from parse_help_pages(fetch_help_packages(natural, Path(scratch)) if natural else {})
     if "py" in languages:
         yield from python_documents()
 
@@ -67,7 +63,8 @@ def fetch_help_packages(languages: list[str], scratch: Path) -> dict[str, Path]:
     apt = ["apt-get", "-q", *(word for option in options for word in ("-o", option))]
     # A failing third-party source makes `update` fail although Debian's own lists are whole: the download decides.
     subprocess.run([*apt, "update"], cwd=scratch, capture_output=True, text=True, check=False)
-    packages = [HELP_PACKAGES[language][0] for language in languages]
+    codes = {language: "en-us" if language == "en" else language for language in languages}
+    packages = [f"libreoffice-help-{code}" for code in codes.values()]
     result = subprocess.run([*apt, "download", *packages], cwd=scratch / "debs", capture_output=True, text=True, check=False)
     archives = sorted((scratch / "debs").glob("*.deb"))
     if result.returncode or len(archives) < len(packages):
@@ -75,8 +72,19 @@ def fetch_help_packages(languages: list[str], scratch: Path) -> dict[str, Path]:
         raise CorpusUnavailable(f"corpus='help' cannot be downloaded ({reason}); check the network, or choose corpus='mini' or 'folder:PATH'")
     for archive in archives:
         subprocess.run(["dpkg-deb", "-x", str(archive), str(scratch / "pages")], check=True)
-    base = scratch / "pages/usr/share/libreoffice/help"
-    return {language: base / HELP_PACKAGES[language][1] / "text" for language in languages}
+    folders = {folder.name.lower(): folder / "text" for folder in (scratch / "pages/usr/share/libreoffice/help").iterdir()}
+    return {language: folders[code] for language, code in codes.items()}
+
+
+def parse_help_pages(roots: dict[str, Path], part: float = 1.0) -> Iterator[dict]:
+    """Yield the pages with text of every language's folder, or the first part of them."""
+    for language, root in roots.items():
+        pages = sorted(root.rglob("*.html"))
+        pages = pages[:round(part * len(pages))]
+        for page in track(pages, f"parse help {language}", len(pages)):
+            text = parse_help_page(page.read_bytes())
+            if text:
+                yield {"language": language, "article_id": page.relative_to(root).as_posix(), "text": text}
 
 
 def parse_help_page(html: bytes) -> str:
@@ -97,13 +105,13 @@ def parse_help_page(html: bytes) -> str:
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def python_documents() -> Iterator[dict]:
-    """Yield the installed CPython library, one document a file, without tests and data tables."""
+def python_documents(part: float = 1.0) -> Iterator[dict]:
+    """Yield the installed CPython library, or the first part of it, one document a file, without tests and data tables."""
     root = Path(sysconfig.get_paths()["stdlib"])
     files = sorted(path for path in root.rglob("*.py") if not SKIPPED_PYTHON & set(path.relative_to(root).parts))
     if not files:
         raise CorpusUnavailable(f"language='py' of corpus 'help' needs the CPython library as files, and {root} holds none; choose corpus='mini'")
-    for path in files:
+    for path in files[:round(part * len(files))]:
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:  # a handful of old files declare another encoding
@@ -113,91 +121,71 @@ def python_documents() -> Iterator[dict]:
 
 
 def folder_documents(folder: Path, languages: list[str]) -> Iterator[dict]:
-    """Yield `<language>/**/*.txt|.md|.py|.jsonl`; the article id is the path under the language's folder, without its ending.
+    """Yield the texts of `<language>/**`: .txt, .md, .jsonl, .parquet, and files of code.
 
-    A line of a .jsonl file is an object with `text` and, if given, `article_id`. Raises CorpusUnavailable for a language
-    without text, ValueError for a file that is not UTF-8 or not JSON lines.
+    The article id is the path under the language's folder: without its ending, so that a.txt and a.md can be translations
+    of one another, but with it for code, where a.c and a.h are two files. A row of .jsonl or .parquet has `text` and, if
+    given, `article_id`. Empty texts are left out. Raises CorpusUnavailable for a language without text, ValueError for a
+    file that is binary, not UTF-8, or not rows with a text.
     """
     for language in languages:
         root, found = folder / language, False
-        files = sorted(path for path in root.rglob("*") if path.suffix in TEXT_ENDINGS and "__pycache__" not in path.parts and path.is_file())
-        for path in files:
-            name = path.relative_to(root).with_suffix("").as_posix()
+        for path in list_files(root):
+            name = path.relative_to(root)
+            name = (name if language in CODE_LANGUAGES else name.with_suffix("")).as_posix()
             for number, row in enumerate(read_rows(path)):
-                if row["text"].strip():
-                    found = True
-                    default_id = f"{name}:{number}" if path.suffix == ".jsonl" else name
-                    yield {"language": language, "article_id": str(row.get("article_id", default_id)), "text": row["text"]}
+                if not row["text"].strip():
+                    log.warning("%s: row %d is empty and left out", path, number + 1)
+                    continue
+                found = True
+                default_id = f"{name}:{number}" if path.suffix in (".jsonl", ".parquet") else name
+                given = row.get("article_id")
+                yield {"language": language, "article_id": default_id if given is None else str(given), "text": row["text"]}
         if not found:
             present = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
             raise CorpusUnavailable(f"languages: {language!r} has no text in {folder}; it holds: {', '.join(present) or 'nothing'}")
 
 
+def list_files(root: Path) -> list[Path]:
+    endings = TEXT_ENDINGS | CODE_ENDINGS
+    return sorted(path for path in root.rglob("*") if path.suffix in endings and "__pycache__" not in path.parts and path.is_file())
+
+
 def read_rows(path: Path) -> list[dict]:
-    """Return the rows of a file, each with a `text`; ValueError names the file that is not UTF-8 or not JSON lines of texts."""
+    """Return the rows of a file, each with a `text`; ValueError names the file that is damaged, binary, not UTF-8, or without texts."""
     try:
-        text = path.read_text(encoding="utf-8")
-        # Not splitlines(): JSON allows some of its line ends, such as U+2028, within a string.
-        rows = [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else [{"text": text}]
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as UTF-8 {path.suffix[1:]}: {error}") from None
+        if path.suffix == ".parquet":
+            rows = pyarrow.parquet.read_table(path).to_pylist()
+        else:
+            text = path.read_text(encoding="utf-8-sig")
+            # Not splitlines(): JSON allows some of its line ends, such as U+2028, within a string.
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else [{"text": text}]
+    except (UnicodeDecodeError, json.JSONDecodeError, pyarrow.ArrowException, OSError) as error:
+        kind = "Parquet" if path.suffix == ".parquet" else f"UTF-8 {path.suffix[1:]}"
+        raise ValueError(f"{path} cannot be read as {kind}: {error}") from None
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise ValueError(f"{path}: row {number} is not allowed; every line must be an object whose text is a string, such as {{\"text\": \"...\"}}")
+            raise ValueError(f"{path}: row {number} is not allowed; every row must have a text that is a string, such as {{\"text\": \"...\"}}")
+        if "\0" in row["text"]:
+            raise ValueError(f"{path}: row {number} holds zero bytes, so it is binary and not text; move it out of the folder")
     return rows
 
 
-def wiki40b_documents(languages: list[str], characters: int, load=None) -> Iterator[dict]:
-    """Yield Wiki40B articles and CodeParrot files from the hub, streamed, until `characters` of each language.
-
-    `load(language)` returns an iterable of rows and stands in for the hub in tests.
-    """
-    load = load or stream_from_hub
-    for language in languages:
-        taken = 0
-        try:
-            for number, row in enumerate(load(language)):
-                text = row["content"] if language == "py" else strip_wiki_marks(row["text"])
-                article_id = f"{row.get('repo_name', '')}/{row.get('path', number)}" if language == "py" else row["wikidata_id"]
-                if text.strip():
-                    yield {"language": language, "article_id": str(article_id), "text": text}
-                    taken += len(text)
-                if taken >= characters:
-                    break
-        except (OSError, ConnectionError) as error:
-            raise CorpusUnavailable(f"corpus='wiki40b' cannot be read from the hub ({error}); choose corpus='help', 'mini' or 'folder:PATH'") from None
-
-
-def stream_from_hub(language: str):
-    from datasets import load_dataset
-
-    if language == "py":
-        return load_dataset("codeparrot/codeparrot-clean-valid", split="train", streaming=True)
-    return load_dataset("google/wiki40b", language, split="train", streaming=True)
-
-
-def strip_wiki_marks(text: str) -> str:
-    for mark, replacement in WIKI_MARKS.items():
-        text = text.replace(mark, replacement)
-    return re.sub(r"\n{2,}", "\n", text).strip()
-
-
-def hub_is_reachable(seconds: float = 5.0) -> bool:
-    """True when the data hub answers; asked before streaming, whose own retries take minutes."""
-    from huggingface_hub import HfApi
-
+def hub_documents(languages: list[str], characters: int, common_articles: bool, folder: Path) -> Iterator[dict]:
+    """Yield Wiki40B articles and CodeParrot files, streamed from the hub into `folder`; see `hub.download`."""
+    check_languages(languages, CORPUS_LANGUAGES["wiki40b"])
     try:
-        HfApi().dataset_info("google/wiki40b", timeout=seconds)
-        return True
-    except Exception as error:  # any failure means the same here: not available
-        log.info("hub not reachable: %s", type(error).__name__)
-        return False
+        yield from hub.download(languages, characters, common_articles, folder)
+    except hub.HubUnavailable as error:
+        raise CorpusUnavailable(f"corpus='wiki40b' cannot be read from the hub ({error}); what was read is kept and the same command goes on from there; "
+                                "or choose corpus='help', 'mini' or 'folder:PATH'") from None
 
 
 def corpus_candidates(corpus: str, languages: list[str]) -> Iterator[tuple[str, str]]:
     """Yield (corpus, why) in the order to try: one pair for a corpus chosen by name, for `auto` help, wiki40b, mini.
 
     A candidate of `auto` is yielded only when what can be told at once (tools on the path, the hub's answer) speaks for it.
+    Raises CorpusUnavailable where `auto` would end at mini and mini lacks a language.
     """
     check_corpus(corpus)
     if corpus == "folder:PATH":
@@ -205,20 +193,39 @@ def corpus_candidates(corpus: str, languages: list[str]) -> Iterator[tuple[str, 
     if corpus != "auto":
         yield corpus, "chosen by name"
         return
-    if set(languages) <= {*HELP_PACKAGES, "py"} and shutil.which("apt-get") and shutil.which("dpkg-deb"):
+    if set(languages) <= set(CORPUS_LANGUAGES["help"]) and shutil.which("apt-get") and shutil.which("dpkg-deb"):
         yield "help", "apt-get is here and brings LibreOffice's help"
-    if hub_is_reachable():
+    if set(languages) <= set(CORPUS_LANGUAGES["wiki40b"]) and hub.is_reachable():
         yield "wiki40b", "the package servers gave no help pages, and the hub answers"
+    if not set(languages) <= set(CORPUS_LANGUAGES["mini"]):
+        raise CorpusUnavailable(f"languages={languages!r}: no corpus within reach has all of them; check the network, or choose corpus='folder:PATH'")
     yield "mini", "neither the package servers nor the hub are within reach"
 
 
-def read_documents(corpus: str, languages: list[str], characters: int) -> Iterator[dict]:
-    """Yield the documents of a corpus named as by `corpus_candidates`. `characters` caps the hub's stream per language."""
+def read_documents(corpus: str, languages: list[str], characters: int, common_articles: bool, scratch: Path) -> Iterator[dict]:
+    """Yield the documents of a corpus named as by `corpus_candidates`.
+
+    `characters` caps the hub's stream per language, and `scratch` keeps what it has read. Raises ValueError when two
+    documents of a language share an article id, CorpusUnavailable when a language has none.
+    """
+    check_languages(languages, corpus_languages(corpus))
     if corpus == "help":
-        return help_documents(languages)
-    if corpus == "wiki40b":
-        return wiki40b_documents(languages, characters)
-    return folder_documents(corpus_folder(corpus), languages)
+        documents = help_documents(languages)
+    elif corpus == "wiki40b":
+        documents = hub_documents(languages, characters, common_articles, scratch)
+    else:
+        documents = folder_documents(corpus_folder(corpus), languages)
+    seen = set()
+    for document in documents:
+        key = document["language"], document["article_id"]
+        if key in seen:
+            raise ValueError(f"article_id={key[1]!r} stands more than once in language {key[0]!r} of corpus {corpus!r}; ids must be unique")
+        seen.add(key)
+        yield document
+    missing = [language for language in languages if language not in {key[0] for key in seen}]
+    if missing:
+        raise CorpusUnavailable(f"corpus={corpus!r} gave no document in: {', '.join(missing)}; choose other languages or another corpus"
+                                + (", or set common_articles=False" if common_articles and corpus == "wiki40b" else ""))
 
 
 def corpus_folder(corpus: str) -> Path:

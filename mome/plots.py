@@ -55,6 +55,63 @@ def plot_token_balance(stages: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_steps(steps: pd.DataFrame) -> Figure:
+    """Bars of million `characters` left after each `step`, one colour per language. Columns: step, language, characters."""
+    names, languages = list(dict.fromkeys(steps.step)), list(dict.fromkeys(steps.language))
+    figure, ax = plt.subplots(figsize=(2.2 + 1.5 * len(names), 3.8))
+    width = 0.82 / len(languages)
+    for number, language in enumerate(languages):
+        part = steps[steps.language == language].set_index("step").characters.reindex(names) / 1e6
+        bars = ax.bar(np.arange(len(names)) + (number - (len(languages) - 1) / 2) * width, part, width * 0.94,
+                      color=language_color(language, languages), label=language_name(language))
+        ax.bar_label(bars, fmt="%.2g", padding=1.5, fontsize=6.5)
+    ax.set(ylabel="million characters")
+    ax.set_xticks(range(len(names)), names)
+    ax.grid(axis="x", visible=False)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
+def plot_planted_copies(planted: pd.DataFrame, threshold: float) -> Figure:
+    """Planted texts: similarity against percent of words exchanged, filled when `found`. Columns: language, percent, similarity, found."""
+    languages = list(dict.fromkeys(planted.language))
+    figure, ax = plt.subplots(figsize=(7.2, 3.8))
+    steps = sorted(planted.percent.unique())
+    for number, language in enumerate(languages):
+        part, color = planted[planted.language == language], language_color(language, languages)
+        x = part.percent.map(steps.index) + (number - (len(languages) - 1) / 2) * 0.19
+        for found, face in ((True, color), (False, "none")):
+            chosen = part.found == found
+            ax.scatter(x[chosen], part.similarity[chosen], s=13, facecolors=face, edgecolors=color, lw=0.8, alpha=0.75)
+        ax.scatter([], [], s=16, color=color, label=language_name(language))
+    ax.axhline(threshold, color="black", ls="--", lw=1)
+    ax.text(len(steps) - 0.4, threshold + 0.015, f"threshold {threshold:g}", ha="right", fontsize=8.5)
+    ax.scatter([], [], s=16, facecolors="grey", edgecolors="grey", label="found")
+    ax.scatter([], [], s=16, facecolors="none", edgecolors="grey", label="not found")
+    ax.set(xlabel="words exchanged, percent", ylabel="Jaccard similarity with the original", ylim=(-0.03, 1.03))
+    ax.set_xticks(range(len(steps)), [f"{step:g}" for step in steps])
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
+def plot_fertility(fertility: pd.DataFrame) -> Figure:
+    """Tokens per word (log scale), a row per tokenizer, a point per language. Columns: tokenizer, language, tokens_per_word."""
+    names, languages = list(dict.fromkeys(fertility.tokenizer))[::-1], list(dict.fromkeys(fertility.language))
+    figure, ax = plt.subplots(figsize=(7.6, 1.2 + 0.45 * len(names)))
+    for number, language in enumerate(languages):
+        values = fertility[fertility.language == language].set_index("tokenizer").tokens_per_word[names]
+        heights = np.arange(len(names)) - (number - (len(languages) - 1) / 2) * 0.13
+        ax.plot(values, heights, "o", ms=6, color=language_color(language, languages), label=language_name(language))
+    for height in range(len(names) - 1):
+        ax.axhline(height + 0.5, color="lightgrey", lw=0.7)
+    ax.set(xscale="log", xlabel=f"tokens per word (log scale, {LOWER})", ylim=(-0.6, len(names) - 0.4))
+    ax.set_yticks(range(len(names)), names)
+    ax.grid(axis="y", visible=False)
+    label_log_axis(ax.xaxis)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
 def plot_article_lengths(articles: pd.DataFrame) -> Figure:
     """Distribution of article lengths in tokens per language, log scale, medians marked. Columns: language, n_tokens."""
     languages = list(dict.fromkeys(articles.language))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from mome import corpus as corpora
 from mome import data as packing
 from mome import distill, evaluate, models, moe, router, train
 from mome.artifacts import find_or_build, read_manifest
-from mome.config import Scale, check_choice, check_languages, check_range
+from mome.config import Scale, check_choice, check_languages, check_range, check_shares
 
 log = logging.getLogger("mome")
 MOE_VARIANTS = ("PLE", "JEET", "MoE-CE")
@@ -56,26 +57,19 @@ class Bench:
 
 
 def open_bench(scale: Scale, corpus: str, languages: list[str], seed: int = 0) -> Bench:
-    """Return the bench, building corpus and data when they are not there. `seed` draws the split and the sample of articles."""
-    languages = check_languages(languages)
+    """Return the bench, building corpus and data when they are not there. `seed` draws the split and the sample of articles.
+
+    Raises ValueError for languages that the corpus or `scale.shares` does not know, CorpusUnavailable when it cannot be had.
+    """
+    languages = check_languages(languages, corpora.corpus_languages(corpus))
+    check_shares(scale.shares, languages)
     # Saving takes a blink; the libraries' bars for it would only bury our own.
     disable_progress_bars()
     disable_progress_bar()
-    # About five bytes a token, and room for the held-out splits and for what cleaning removes.
-    characters = scale.tokens_per_language * 8
     failures = []
     for name, why in corpora.corpus_candidates(corpus, languages):
-        config = {"corpus": name, "languages": languages, **corpora.corpus_version(name, languages)}
-        if name == "wiki40b":
-            config["characters"] = characters
-
-        def build(folder, name=name):
-            documents = pd.DataFrame(corpora.read_documents(name, languages, characters))
-            documents.to_parquet(folder / "documents.parquet")
-            return documents.groupby("language").text.agg(articles="count", characters=lambda texts: int(texts.str.len().sum())).to_dict("index")
-
         try:
-            corpus_path = find_or_build("corpus", config, build)
+            corpus_path = build_corpus(name, languages, scale)
         except corpora.CorpusUnavailable as error:
             if corpus != "auto":
                 raise
@@ -87,8 +81,27 @@ def open_bench(scale: Scale, corpus: str, languages: list[str], seed: int = 0) -
     raise corpora.CorpusUnavailable("; ".join(failures))
 
 
+def build_corpus(corpus: str, languages: list[str], scale: Scale) -> Path:
+    """Return the artefact of a corpus' documents: `documents.parquet` with language, article_id, text."""
+    config = {"corpus": corpus, "languages": languages, **corpora.corpus_version(corpus, languages)}
+    # About five bytes a token, and room for the held-out splits and for what cleaning removes.
+    characters = scale.tokens_per_language * 8
+    from_hub = corpus == "wiki40b"
+    if from_hub:
+        config |= {"characters": characters, "common_articles": scale.common_articles}
+
+    def build(folder):
+        documents = pd.DataFrame(corpora.read_documents(corpus, languages, characters, scale.common_articles, folder / "stream"))
+        documents.to_parquet(folder / "documents.parquet", compression="zstd")
+        shutil.rmtree(folder / "stream", ignore_errors=True)
+        return documents.groupby("language").text.agg(articles="count", characters=lambda texts: int(texts.str.len().sum())).to_dict("index")
+
+    return find_or_build("corpus", config, build, keep_partial=from_hub)
+
+
 def build_data(corpus_path: Path, scale: Scale, seed: int) -> Path:
-    names = ("vocab_size", "context", "tokens_per_language", "max_diff_percent", "validation_fraction")
+    """Return the artefact of the packed data set with its tokenizer and documents."""
+    names = ("vocab_size", "context", "tokens_per_language", "max_diff_percent", "validation_fraction", "common_articles", "near_duplicates", "shares")
     config = {"seed": seed, **{name: getattr(scale, name) for name in names}}
     return find_or_build("data", config, lambda folder: packing.build_dataset(pd.read_parquet(corpus_path / "documents.parquet"), folder, **config),
                          {"corpus": corpus_path})

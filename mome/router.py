@@ -23,7 +23,8 @@ from torch import nn
 
 from mome.artifacts import track
 from mome.config import check_choice, check_range
-from mome.data import PackedData, token_text
+from mome.data import PackedData
+from mome.tokenizer import token_text
 
 CLASSIFIERS = ("majority", "multinomial_nb", "complement_nb", "logistic_regression", "logistic_regression_l2", "sgd_modified_huber",
                "linear_svm", "k_nearest_neighbours")

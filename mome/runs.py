@@ -18,7 +18,6 @@ import pandas as pd
 from mome import plots
 from mome.artifacts import read_json, versions, write_json
 from mome.config import (
-    LANGUAGE_NAMES,
     Scale,
     as_dict,
     check_choice,
@@ -26,6 +25,8 @@ from mome.config import (
     check_languages,
     check_range,
     check_seeds,
+    check_shares,
+    corpus_languages,
     repository,
     resolve_scale,
     runs_dir,
@@ -73,10 +74,11 @@ def check_parameters(notebook: Path, given: dict) -> dict:
         if type(value) is not type(default) and not number:
             raise ValueError(f"{name}={value!r} is not allowed; it must be of type {type(default).__name__}, for example {default!r}")
     values = declared | given
-    batch_size = resolve_scale(values["scale"], values["overrides"]).batch_size
+    scale = resolve_scale(values["scale"], values["overrides"])
+    batch_size = scale.batch_size
     check_corpus(values["corpus"])
-    is_folder = values["corpus"].startswith("folder:")
-    languages = check_languages(values["languages"], None if is_folder else list(LANGUAGE_NAMES))
+    languages = check_languages(values["languages"], corpus_languages(values["corpus"]))
+    check_shares(scale.shares, languages)
     check_seeds(values.get("seeds", [0]))
     if {"classifiers", "variants"} & set(declared) and len(languages) < 2:
         raise ValueError(f"languages={languages!r} is not enough for {notebook.stem}; give at least two")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mome import config
-from mome.config import SCALES, Scale, Shape, check_corpus, check_languages, check_range, check_seeds, resolve_scale
+from mome.config import SCALES, Scale, Shape, check_corpus, check_languages, check_range, check_seeds, check_shares, resolve_scale
 
 
 def says(*parts) -> str:
@@ -50,7 +50,9 @@ def test_the_smallest_budget_still_makes_two_steps():
     ("micro_batch_size", True), ("teacher_tokens", 0), ("student_tokens", None), ("teacher_lr", 0), ("student_lr", -1e-3), ("teacher_lr", "1e-4"),
     ("teacher_lr", float("nan")), ("targets_per_token", 0), ("evaluation_rows", 0), ("evaluations", 0), ("router_rows", 0), ("warmup_fraction", 1.5),
     ("weight_decay", -0.1), ("max_grad_norm", 0), ("validation_fraction", 0), ("validation_fraction", 0.5), ("max_diff_percent", 0),
-    ("max_diff_percent", 101), ("mixed_precision", "bf8"), ("tie_word_embeddings", "false")])
+    ("max_diff_percent", -1), ("max_diff_percent", 101), ("mixed_precision", "bf8"), ("tie_word_embeddings", "false"), ("common_articles", 1),
+    ("common_articles", "no"), ("near_duplicates", 0), ("near_duplicates", 0.09), ("near_duplicates", 1.1), ("near_duplicates", "half"), ("shares", "balanced"),
+    ("shares", {}), ("shares", None), ("shares", ["en", "fr"])])
 def test_a_value_that_a_field_does_not_allow_is_refused_by_name_and_value(name, value):
     with pytest.raises(ValueError, match=says(f"{name}={value!r}")):
         resolve_scale("smoke", {name: value})
@@ -58,7 +60,9 @@ def test_a_value_that_a_field_does_not_allow_is_refused_by_name_and_value(name, 
 
 @pytest.mark.parametrize(("name", "value"), [
     ("vocab_size", 300), ("vocab_size", 65_536), ("context", 1_024), ("warmup_fraction", 0), ("warmup_fraction", 1), ("weight_decay", 0),
-    ("validation_fraction", 0.4), ("max_diff_percent", 100), ("mixed_precision", "bf16"), ("tie_word_embeddings", False), ("teacher_lr", 1)])
+    ("validation_fraction", 0.4), ("max_diff_percent", 100), ("mixed_precision", "bf16"), ("tie_word_embeddings", False), ("teacher_lr", 1),
+    ("max_diff_percent", 0.01), ("near_duplicates", 0.1), ("near_duplicates", 1), ("common_articles", False), ("shares", "imbalanced"),
+    ("shares", {"en": 2, "fr": 0.5})])
 def test_a_value_on_the_limit_is_allowed(name, value):
     assert getattr(resolve_scale("smoke", {name: value}), name) == value
 
@@ -208,9 +212,49 @@ def test_a_language_that_is_not_available_is_refused_with_those_that_are():
         check_languages(["en", "es"], ["en", "fr"])
 
 
+@pytest.mark.parametrize("shares", ["equal", "imbalanced", {"en": 1, "fr": 1}, {"fr": 30, "en": 0.001}])
+def test_shares_are_equal_as_found_or_a_number_for_every_language(shares):
+    check_shares(shares)
+    check_shares(shares, ["en", "fr"])
+
+
+@pytest.mark.parametrize("share", [0, -1, "2", None, True, float("nan"), float("inf")])
+def test_a_share_that_is_no_positive_number_is_refused_by_language_and_value(share):
+    with pytest.raises(ValueError, match=says(f"shares['fr']={share!r}", "a number", "at least 1e-06")):
+        check_shares({"en": 1, "fr": share})
+
+
+@pytest.mark.parametrize("shares", [{"en": 1}, {"en": 1, "de": 1}, {"en": 1, "fr": 1, "de": 1}])
+def test_shares_that_leave_out_a_language_or_name_another_are_refused_with_the_languages(shares):
+    check_shares(shares)
+    with pytest.raises(ValueError, match=says(f"shares={shares!r}", "en, fr")):
+        check_shares(shares, ["en", "fr"])
+
+
+@pytest.mark.parametrize("shares", ["", "as found", {}, [], None, 1, [1, 2]])
+def test_shares_of_another_kind_are_refused_with_those_that_are_allowed(shares):
+    with pytest.raises(ValueError, match=says(f"shares={shares!r}", "equal, imbalanced")):
+        check_shares(shares, ["en", "fr"])
+
+
 @pytest.mark.parametrize("corpus", ["auto", "help", "wiki40b", "mini"])
 def test_the_named_corpora_are_known(corpus):
     check_corpus(corpus)
+
+
+@pytest.mark.parametrize("name", ["help", "wiki40b", "mini"])
+def test_a_corpus_gives_its_languages_and_auto_those_of_any(name):
+    assert {"en", "fr", "de", "py"} <= set(config.corpus_languages(name)) <= set(config.corpus_languages("auto"))
+    assert len(set(config.corpus_languages("auto"))) == len(config.corpus_languages("auto"))
+
+
+def test_a_folder_gives_what_it_holds():
+    assert config.corpus_languages("folder:/anywhere") is None
+
+
+def test_the_languages_of_an_unknown_corpus_are_refused_with_the_known_corpora():
+    with pytest.raises(ValueError, match=says("corpus='wikipedia'", *config.CORPORA)):
+        config.corpus_languages("wikipedia")
 
 
 @pytest.mark.parametrize("corpus", ["wikipedia", "", "folder", None, 3])

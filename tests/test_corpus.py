@@ -3,21 +3,17 @@
 import json
 import shutil
 import sysconfig
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from mome import corpus
-from mome.config import repository
-from mome.corpus import (
-    CorpusUnavailable,
-    corpus_candidates,
-    corpus_version,
-    folder_documents,
-    parse_help_page,
-    read_documents,
-    strip_wiki_marks,
-    wiki40b_documents,
-)
+from mome import corpus, hub
+from mome.config import CODE_LANGUAGES, CORPUS_LANGUAGES, repository
+from mome.corpus import CorpusUnavailable, corpus_candidates, corpus_version, folder_documents, parse_help_page, read_documents
+
+MINI = list(CORPUS_LANGUAGES["mini"])
+NOWHERE = Path("/nowhere")  # the scratch folder of corpora that keep nothing there
 
 
 @pytest.fixture(autouse=True)
@@ -28,13 +24,17 @@ def home(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def mini() -> list[dict]:
-    return list(read_documents("mini", ["en", "fr", "de", "py"], 1))
+    return read("mini", MINI)
 
 
-def reach(monkeypatch, tools: bool, hub: bool) -> None:
+def read(name: str, languages: list[str]) -> list[dict]:
+    return list(read_documents(name, languages, 1, True, NOWHERE))
+
+
+def reach(monkeypatch, tools: bool, hub_answers: bool) -> None:
     """Make it look as if the package tools and the hub were, or were not, within reach."""
     monkeypatch.setattr(shutil, "which", lambda tool: f"/usr/bin/{tool}" if tools else None)
-    monkeypatch.setattr(corpus, "hub_is_reachable", lambda *_: hub)
+    monkeypatch.setattr(hub, "is_reachable", lambda: hub_answers)
 
 
 def write(root, files: dict) -> None:
@@ -47,14 +47,14 @@ def write(root, files: dict) -> None:
 # The mini corpus
 
 def test_mini_has_the_same_articles_in_every_natural_language(mini):
-    ids = {language: {row["article_id"] for row in mini if row["language"] == language} for language in ("en", "fr", "de", "py")}
-    assert ids["en"] == ids["fr"] == ids["de"]
+    ids = {language: {row["article_id"] for row in mini if row["language"] == language} for language in MINI}
+    assert all(ids[language] == ids["en"] for language in MINI if language not in CODE_LANGUAGES)
     assert len(ids["en"]) == len(ids["py"]) == 64
 
 
 def test_mini_gives_text_under_exactly_three_names(mini):
     assert all(set(row) == {"language", "article_id", "text"} and row["text"].strip() for row in mini)
-    assert list(dict.fromkeys(row["language"] for row in mini)) == ["en", "fr", "de", "py"]
+    assert list(dict.fromkeys(row["language"] for row in mini)) == MINI
 
 
 def test_no_two_documents_of_mini_in_one_language_are_equal(mini):
@@ -73,8 +73,12 @@ def test_every_python_file_of_mini_is_python(mini):
             compile(row["text"], row["article_id"], "exec")
 
 
+def test_a_code_file_of_mini_keeps_its_ending(mini):
+    assert all(row["article_id"].endswith(".py") == (row["language"] == "py") for row in mini)
+
+
 def test_a_subset_of_languages_reads_those_only():
-    assert {row["language"] for row in read_documents("mini", ["de"], 1)} == {"de"}
+    assert {row["language"] for row in read("mini", ["de"])} == {"de"}
 
 
 # A folder of one's own
@@ -91,9 +95,9 @@ def test_a_folder_gives_text_files_and_json_lines(tmp_path):
 def test_a_folder_is_named_by_its_path(tmp_path, monkeypatch):
     write(tmp_path, {"corpus/en/a.txt": "apple"})
     expected = [{"language": "en", "article_id": "a", "text": "apple"}]
-    assert list(read_documents(f"folder:{tmp_path / 'corpus'}", ["en"], 1)) == expected
+    assert read(f"folder:{tmp_path / 'corpus'}", ["en"]) == expected
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert list(read_documents("folder:~/corpus", ["en"], 1)) == expected
+    assert read("folder:~/corpus", ["en"]) == expected
 
 
 def test_translations_in_text_files_share_their_article_id(tmp_path):
@@ -101,9 +105,11 @@ def test_translations_in_text_files_share_their_article_id(tmp_path):
     assert {row["article_id"] for row in folder_documents(tmp_path, ["en", "fr"])} == {"fruit/a"}
 
 
-def test_an_empty_document_is_left_out(tmp_path):
-    write(tmp_path, {"en/a.txt": " \n", "en/b.txt": "bread", "en/c.jsonl": '{"text": ""}\n{"text": "two"}'})
-    assert [row["text"] for row in folder_documents(tmp_path, ["en"])] == ["bread", "two"]
+def test_an_empty_document_is_left_out_and_named(tmp_path, caplog):
+    write(tmp_path, {"en/a.txt": " \n", "en/b.txt": "bread", "en/c.jsonl": '{"text": ""}\n{"text": "two"}', "en/d.txt": b""})
+    assert [(row["article_id"], row["text"]) for row in folder_documents(tmp_path, ["en"])] == [("b", "bread"), ("c:1", "two")]
+    for path, number in (("a.txt", 1), ("c.jsonl", 1), ("d.txt", 1)):
+        assert f"{tmp_path}/en/{path}: row {number} is empty" in caplog.text
 
 
 @pytest.mark.parametrize("files", [{"en/a.txt": "apple", "de/a.csv": "Apfel"}, {"en/a.txt": "apple", "de/a.txt": " \n"}, {"en/a.txt": "apple"}])
@@ -119,10 +125,85 @@ def test_an_empty_or_absent_folder_holds_nothing(tmp_path):
             list(folder_documents(folder, ["en"]))
 
 
-def test_a_file_that_is_not_utf8_is_named(tmp_path):
-    write(tmp_path, {"fr/a.txt": "été".encode("latin-1")})
-    with pytest.raises(ValueError, match=r"fr/a\.txt cannot be read as UTF-8 txt"):
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16"])
+@pytest.mark.parametrize("ending", ["txt", "md", "jsonl", "c"])
+def test_a_file_that_is_not_utf8_is_named(tmp_path, encoding, ending):
+    write(tmp_path, {"fr/good.txt": "bon", f"fr/a.{ending}": '{"text": "été"}'.encode(encoding)})
+    with pytest.raises(ValueError, match=rf"fr/a\.{ending} cannot be read as UTF-8 {ending}"):
         list(folder_documents(tmp_path, ["fr"]))
+
+
+@pytest.mark.parametrize("content", [b"\x7fELF\0\0\0", "plain".encode("utf-16-le"), b"text\0"])
+@pytest.mark.parametrize("name", ["a.txt", "a.py"])
+def test_a_binary_file_is_named(tmp_path, content, name):
+    write(tmp_path, {"en/good.txt": "good", f"en/{name}": content})
+    with pytest.raises(ValueError, match=rf"en/{name}: row 1 holds zero bytes, so it is binary"):
+        list(folder_documents(tmp_path, ["en"]))
+
+
+def test_zero_bytes_in_a_row_name_the_file_and_the_row(tmp_path):
+    write(tmp_path, {"en/a.jsonl": json.dumps({"text": "good"}) + "\n" + json.dumps({"text": "zero \0 byte"})})
+    with pytest.raises(ValueError, match=r"en/a\.jsonl: row 2 holds zero bytes"):
+        list(folder_documents(tmp_path, ["en"]))
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.txt", "apple"), ("a.jsonl", '{"text": "apple"}')])
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path, name, content):
+    write(tmp_path, {f"en/{name}": content.encode("utf-8-sig")})
+    assert [row["text"] for row in folder_documents(tmp_path, ["en"])] == ["apple"]
+
+
+def test_rows_of_parquet_have_their_own_ids_or_their_file_and_number(tmp_path):
+    write(tmp_path, {"en/deep/z.txt": "last"})
+    pd.DataFrame({"text": ["one", "two"]}).to_parquet(tmp_path / "en/a.parquet")
+    pd.DataFrame({"article_id": ["Q1", None], "text": ["three", "four"], "source": ["x", "y"]}).to_parquet(tmp_path / "en/deep/b.parquet")
+    pd.DataFrame({"article_id": [7], "text": ["five"]}).to_parquet(tmp_path / "en/deep/c.parquet")
+    assert list(folder_documents(tmp_path, ["en"])) == [
+        {"language": "en", "article_id": article_id, "text": text}
+        for article_id, text in [("a:0", "one"), ("a:1", "two"), ("Q1", "three"), ("deep/b:1", "four"), ("7", "five"), ("deep/z", "last")]]
+
+
+def test_translations_in_parquet_share_their_article_id(tmp_path):
+    for language, text in {"en": "apple", "fr": "pomme"}.items():
+        (tmp_path / language).mkdir()
+        pd.DataFrame({"text": [text]}).to_parquet(tmp_path / language / "a.parquet")
+    assert {row["article_id"] for row in folder_documents(tmp_path, ["en", "fr"])} == {"a:0"}
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_a_damaged_parquet_file_is_named(tmp_path, kept):
+    write(tmp_path, {"en/good.txt": "good"})
+    pd.DataFrame({"text": ["one", "two"]}).to_parquet(tmp_path / "en/a.parquet")
+    write(tmp_path, {"en/a.parquet": (tmp_path / "en/a.parquet").read_bytes()[:kept]})
+    with pytest.raises(ValueError, match=r"en/a\.parquet cannot be read as Parquet"):
+        list(folder_documents(tmp_path, ["en"]))
+
+
+@pytest.mark.parametrize("columns", [{"body": ["one"]}, {"text": [1]}, {"text": ["one", None]}])
+def test_a_parquet_row_without_text_names_its_file(tmp_path, columns):
+    (tmp_path / "en").mkdir()
+    pd.DataFrame(columns).to_parquet(tmp_path / "en/a.parquet")
+    with pytest.raises(ValueError, match=r"en/a\.parquet: row \d is not allowed; every row must have a text"):
+        list(folder_documents(tmp_path, ["en"]))
+
+
+def test_an_article_id_of_null_is_not_given(tmp_path):
+    write(tmp_path, {"en/a.jsonl": '{"text": "one", "article_id": null}\n{"text": "two", "article_id": "x"}\n{"text": "three", "article_id": 0}'})
+    assert [row["article_id"] for row in folder_documents(tmp_path, ["en"])] == ["a:0", "x", "0"]
+
+
+def test_code_files_that_differ_in_their_ending_are_two_articles(tmp_path):
+    write(tmp_path, {"c/a.c": "int x;", "c/a.h": "extern int x;", "en/a.txt": "apple"})
+    assert [(row["language"], row["article_id"]) for row in read(f"folder:{tmp_path}", ["c", "en"])] == [("c", "a.c"), ("c", "a.h"), ("en", "a")]
+
+
+@pytest.mark.parametrize("files", [
+    {"en/a.txt": "apple", "en/a.md": "apple again"}, {"en/a.txt": "apple", "en/b.jsonl": '{"text": "again", "article_id": "a"}'},
+    {"en/a.jsonl": '{"text": "one", "article_id": "a"}\n{"text": "two", "article_id": "a"}'}])
+def test_an_article_id_that_stands_twice_in_a_language_is_refused(tmp_path, files):
+    write(tmp_path, files | {"fr/a.txt": "pomme"})
+    with pytest.raises(ValueError, match="article_id='a' stands more than once in language 'en'"):
+        read(f"folder:{tmp_path}", ["fr", "en"])
 
 
 @pytest.mark.parametrize("line", ['{"text": "half', "text", "{'text': 'single quotes'}"])
@@ -174,7 +255,7 @@ def test_help_pages_share_their_article_id_in_all_languages(monkeypatch, tmp_pat
     for language in ("en", "fr"):
         write(tmp_path / language, {"swriter/01/a.html": PAGE, "swriter/menu.html": "<html><body><p>Menu</p></body></html>"})
     monkeypatch.setattr(corpus, "fetch_help_packages", lambda languages, scratch: {language: tmp_path / language for language in languages})
-    rows = list(read_documents("help", ["en", "fr"], 1))
+    rows = read("help", ["en", "fr"])
     assert [(row["language"], row["article_id"]) for row in rows] == [("en", "swriter/01/a.html"), ("fr", "swriter/01/a.html")]
 
 
@@ -182,149 +263,175 @@ def test_python_documents_are_the_library_without_its_tests_and_tables(monkeypat
     write(tmp_path, {"ast.py": "import sys", "json/tool.py": "x = 1", "test/test_ast.py": "no", "json/tests/a.py": "no", "encodings/cp1.py": "no",
                      "site-packages/mome.py": "no", "old.py": "# é".encode("latin-1"), "empty.py": "\n", "notes.txt": "no"})
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
-    assert list(read_documents("help", ["py"], 1)) == [{"language": "py", "article_id": "ast.py", "text": "import sys"},
+    assert read("help", ["py"]) == [{"language": "py", "article_id": "ast.py", "text": "import sys"},
                                                        {"language": "py", "article_id": "json/tool.py", "text": "x = 1"}]
 
 
 def test_python_documents_without_a_library_on_disk_give_a_clear_error(monkeypatch, tmp_path):
     monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(CorpusUnavailable, match=r"'py' of corpus 'help'.*'mini'"):
-        list(read_documents("help", ["py"], 1))
+        read("help", ["py"])
 
 
 @pytest.mark.parametrize("missing", ["apt-get", "dpkg-deb"])
 def test_help_without_the_package_tools_names_the_tool_and_other_corpora(monkeypatch, missing):
     monkeypatch.setattr(shutil, "which", lambda tool: None if tool == missing else f"/usr/bin/{tool}")
     with pytest.raises(CorpusUnavailable, match=f"corpus='help' needs {missing}.*'wiki40b', 'mini' or 'folder:PATH'"):
-        list(read_documents("help", ["en"], 1))
+        read("help", ["en"])
 
 
 def test_help_that_cannot_be_downloaded_says_why(monkeypatch):
     class Failed:
         returncode, stdout, stderr = 100, "", "W: old list\nE: Unable to locate package libreoffice-help-fr\nE: more"
 
-    reach(monkeypatch, tools=True, hub=False)
+    reach(monkeypatch, tools=True, hub_answers=False)
     monkeypatch.setattr(corpus.subprocess, "run", lambda *_, **__: Failed())
     with pytest.raises(CorpusUnavailable, match=r"'help' cannot be downloaded \(E: Unable to locate package libreoffice-help-fr\).*'mini'"):
-        list(read_documents("help", ["fr"], 1))
+        read("help", ["fr"])
 
 
-def test_help_in_a_language_it_does_not_have_names_those_it_has():
-    with pytest.raises(ValueError, match=r"languages='es'.*en, fr, de"):
-        list(read_documents("help", ["en", "es"], 1))
+@pytest.mark.parametrize(("name", "language"), [("help", "ar"), ("help", "js"), ("wiki40b", "eu"), ("mini", "eu")])
+def test_a_language_that_a_corpus_does_not_have_is_refused_beside_those_it_has(name, language):
+    with pytest.raises(ValueError, match=f"languages='{language}' is unknown; choose one of: en, fr, de"):
+        read(name, ["en", language])
 
 
-# Wiki40B
+@pytest.mark.parametrize("name", ["auto", "help", "wiki40b", "mini"])
+def test_a_language_that_no_corpus_has_is_refused_before_anything_is_tried(monkeypatch, name):
+    from mome import recipes
+    from mome.config import resolve_scale
 
-WIKI = "\n_START_ARTICLE_\nApfel\n_START_SECTION_\nSorten\n_START_PARAGRAPH_\nGrüne Äpfel._NEWLINE_Rote Äpfel."
-
-
-def test_wiki_marks_are_stripped_and_paragraphs_stay_lines():
-    assert strip_wiki_marks(WIKI) == "Apfel\nSorten\nGrüne Äpfel.\nRote Äpfel."
-
-
-def test_text_without_wiki_marks_stays_as_it_is():
-    assert strip_wiki_marks("START_ARTICLE is a word\nof _two_ lines") == "START_ARTICLE is a word\nof _two_ lines"
+    monkeypatch.setattr(recipes.corpora, "corpus_candidates", lambda *_: pytest.fail("a corpus was tried"))
+    with pytest.raises(ValueError, match="languages='tlh' is unknown"):
+        recipes.open_bench(resolve_scale("smoke"), name, ["en", "tlh"])
 
 
-def test_wiki_articles_keep_their_wikidata_id_and_lose_their_marks():
-    rows = list(wiki40b_documents(["de"], 10, load=lambda language: [{"wikidata_id": "Q89", "text": WIKI, "version_id": "1"}]))
-    assert rows == [{"language": "de", "article_id": "Q89", "text": "Apfel\nSorten\nGrüne Äpfel.\nRote Äpfel."}]
+def fake_packages(monkeypatch, folders: dict[str, str]) -> list[str]:
+    """Stand in for apt-get and dpkg-deb; `folders` maps a package's code to the folder it unpacks to. Return the packages asked for."""
+    asked = []
+
+    def run(words, cwd=None, **_):
+        if "download" in words:
+            asked.extend(words[words.index("download") + 1:])
+            write(cwd, {f"{name}.deb": "" for name in asked})
+        elif words[0] == "dpkg-deb":
+            folder = folders[Path(words[2]).stem.removeprefix("libreoffice-help-")]
+            write(Path(words[3]) / "usr/share/libreoffice/help", {f"{folder}/text/swriter/a.html": PAGE.replace("Note", folder)})
+        return corpus.subprocess.CompletedProcess(words, 0, "", "")
+
+    reach(monkeypatch, tools=True, hub_answers=False)
+    monkeypatch.setattr(corpus.subprocess, "run", run)
+    return asked
 
 
-def test_the_stream_ends_once_a_language_has_its_characters():
-    read = {"en": 0, "fr": 0}
-
-    def load(language):
-        for number in range(1_000):
-            read[language] += 1
-            yield {"wikidata_id": f"Q{number}", "text": "0123456789"}
-
-    rows = list(wiki40b_documents(["en", "fr"], 25, load))
-    assert [row["article_id"] for row in rows] == ["Q0", "Q1", "Q2"] * 2
-    assert read == {"en": 3, "fr": 3}
+def test_the_help_of_a_language_is_found_whatever_the_case_of_its_folder(monkeypatch):
+    folders = {"en-us": "en-US", "en-gb": "en-GB", "es": "es", "pt-br": "pt-BR", "zh-cn": "zh-CN"}
+    asked = fake_packages(monkeypatch, folders)
+    rows = read("help", ["es", "en", "zh-cn", "pt-br", "en-gb"])
+    assert sorted(asked) == sorted(f"libreoffice-help-{code}" for code in folders)
+    assert [row["language"] for row in rows] == ["es", "en", "zh-cn", "pt-br", "en-gb"]
+    assert all(folders[{"en": "en-us"}.get(row["language"], row["language"])] in row["text"].split("\n") for row in rows)
 
 
-def test_empty_articles_are_left_out_and_do_not_count():
-    rows = [{"wikidata_id": "Q1", "text": "_START_ARTICLE_\n"}, {"wikidata_id": "Q2", "text": "0123456789"}, {"wikidata_id": "Q3", "text": "more"}]
-    assert [row["article_id"] for row in wiki40b_documents(["en"], 10, lambda language: rows)] == ["Q2"]
+def test_every_language_of_help_is_asked_for_under_its_own_package(monkeypatch):
+    languages = [language for language in CORPUS_LANGUAGES["help"] if language != "py"]
+    asked = fake_packages(monkeypatch, {language: language.upper() for language in languages} | {"en-us": "en-US"})
+    assert len(read("help", languages)) == len(languages) == 34
+    assert len(set(asked)) == 34
+    assert "libreoffice-help-en" not in asked
 
 
-def test_a_short_stream_gives_what_it_has():
-    assert len(list(wiki40b_documents(["en"], 10**9, lambda language: [{"wikidata_id": "Q1", "text": "a"}]))) == 1
+def test_a_corpus_that_is_silent_in_a_language_is_not_taken_for_whole(monkeypatch, tmp_path):
+    write(tmp_path / "en", {"a.html": PAGE})
+    write(tmp_path / "fr", {"a.html": "<html></html>"})
+    monkeypatch.setattr(corpus, "fetch_help_packages", lambda languages, scratch: {language: tmp_path / language for language in languages})
+    with pytest.raises(CorpusUnavailable, match="corpus='help' gave no document in: fr"):
+        read("help", ["en", "fr"])
+    monkeypatch.setattr(hub, "download", lambda *_: iter(()))
+    with pytest.raises(CorpusUnavailable, match=r"corpus='wiki40b' gave no document in: en, fr;.*common_articles=False"):
+        read("wiki40b", ["en", "fr"])
 
 
-def test_code_is_named_by_repository_and_path_and_keeps_its_marks():
-    rows = [{"repo_name": "me/tool", "path": "src/a.py", "content": "x = '_NEWLINE_'\n"}]
-    assert list(wiki40b_documents(["py"], 5, lambda language: rows)) == [{"language": "py", "article_id": "me/tool/src/a.py", "text": "x = '_NEWLINE_'\n"}]
+# The hub
+
+def test_a_hub_that_gives_up_names_the_corpus_and_says_that_the_same_command_goes_on(monkeypatch):
+    def give_up(*_):
+        yield {"language": "en", "article_id": "Q1", "text": "text"}
+        raise hub.HubUnavailable("ReadTimeout: no answer")
+
+    monkeypatch.setattr(hub, "download", give_up)
+    message = r"'wiki40b' cannot be read from the hub \(ReadTimeout: no answer\).*same command goes on.*'help', 'mini' or 'folder:PATH'"
+    with pytest.raises(CorpusUnavailable, match=message):
+        read("wiki40b", ["en"])
 
 
-@pytest.mark.parametrize("error", [ConnectionError("no route"), OSError("no route"), TimeoutError("no route")])
-@pytest.mark.parametrize("rows_before", [0, 1])
-def test_a_lost_connection_becomes_an_error_that_names_other_corpora(error, rows_before):
-    def load(language):
-        for number in range(rows_before):
-            yield {"wikidata_id": f"Q{number}", "text": "text"}
-        raise error
-
-    with pytest.raises(CorpusUnavailable, match=r"'wiki40b' cannot be read from the hub \(no route\).*'help', 'mini' or 'folder:PATH'"):
-        list(wiki40b_documents(["en"], 100, load))
-
-
-def test_read_documents_caps_the_hub_stream(monkeypatch):
-    monkeypatch.setattr(corpus, "stream_from_hub", lambda language: ({"wikidata_id": f"Q{number}", "text": "0123456789"} for number in range(99)))
-    assert len(list(read_documents("wiki40b", ["en"], 40))) == 4
+def test_the_hub_is_told_how_much_is_wanted_and_where_to_keep_it(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(hub, "download", lambda *arguments: asked.append(arguments) or [{"language": "en", "article_id": "Q1", "text": "text"}])
+    assert len(list(read_documents("wiki40b", ["en"], 40, False, tmp_path))) == 1
+    assert asked == [(["en"], 40, False, tmp_path)]
 
 
 # Which corpus is tried
 
 def test_auto_tries_help_first_then_the_hub_then_mini(monkeypatch):
-    reach(monkeypatch, tools=True, hub=True)
+    reach(monkeypatch, tools=True, hub_answers=True)
     assert [name for name, _ in corpus_candidates("auto", ["en", "fr", "py"])] == ["help", "wiki40b", "mini"]
 
 
 def test_auto_falls_to_mini_when_nothing_is_within_reach(monkeypatch):
-    reach(monkeypatch, tools=False, hub=False)
+    reach(monkeypatch, tools=False, hub_answers=False)
     (name, why), = corpus_candidates("auto", ["en", "fr", "de", "py"])
     assert name == "mini"
     assert "neither" in why
 
 
 def test_auto_skips_help_for_a_language_that_help_does_not_have(monkeypatch):
-    reach(monkeypatch, tools=True, hub=True)
-    assert [name for name, _ in corpus_candidates("auto", ["en", "es"])] == ["wiki40b", "mini"]
+    reach(monkeypatch, tools=True, hub_answers=True)
+    assert next(corpus_candidates("auto", ["en", "ar"]))[0] == "wiki40b"
+
+
+def test_auto_skips_the_hub_for_a_language_that_the_hub_does_not_have(monkeypatch):
+    reach(monkeypatch, tools=True, hub_answers=True)
+    monkeypatch.setattr(hub, "is_reachable", lambda: pytest.fail("the hub was asked"))
+    candidates = corpus_candidates("auto", ["en", "eu"])
+    assert next(candidates)[0] == "help"
+    with pytest.raises(CorpusUnavailable, match=r"\['en', 'eu'\]: no corpus within reach"):
+        next(candidates)
+
+
+def test_auto_goes_on_to_the_hub_for_languages_that_help_has_too(monkeypatch):
+    reach(monkeypatch, tools=True, hub_answers=True)
+    candidates = corpus_candidates("auto", ["en", "es"])
+    assert [next(candidates)[0], next(candidates)[0]] == ["help", "wiki40b"]
+
+
+@pytest.mark.parametrize("languages", [["en", "fi"], ["ar"], ["ar", "eu"], ["py", "js"]])
+def test_auto_never_falls_to_a_mini_that_lacks_a_language(monkeypatch, languages):
+    reach(monkeypatch, tools=False, hub_answers=False)
+    with pytest.raises(CorpusUnavailable, match="no corpus within reach has all of them; check the network"):
+        list(corpus_candidates("auto", languages))
 
 
 def test_auto_skips_the_hub_when_it_does_not_answer(monkeypatch):
-    reach(monkeypatch, tools=True, hub=False)
+    reach(monkeypatch, tools=True, hub_answers=False)
     assert [name for name, _ in corpus_candidates("auto", ["en"])] == ["help", "mini"]
 
 
 def test_auto_asks_the_hub_only_when_help_was_not_to_be_had(monkeypatch):
-    reach(monkeypatch, tools=True, hub=True)
-    monkeypatch.setattr(corpus, "hub_is_reachable", lambda *_: pytest.fail("the hub was asked"))
+    reach(monkeypatch, tools=True, hub_answers=True)
+    monkeypatch.setattr(hub, "is_reachable", lambda: pytest.fail("the hub was asked"))
     assert next(corpus_candidates("auto", ["en"]))[0] == "help"
-
-
-def test_a_hub_that_fails_in_any_way_is_not_reachable(monkeypatch):
-    import huggingface_hub
-
-    class Broken:
-        def dataset_info(self, *_, **__):
-            raise RuntimeError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Broken)
-    assert corpus.hub_is_reachable() is False
 
 
 @pytest.mark.parametrize("name", ["help", "wiki40b", "mini"])
 def test_a_corpus_chosen_by_name_never_falls_back(monkeypatch, name):
-    reach(monkeypatch, tools=False, hub=False)
+    reach(monkeypatch, tools=False, hub_answers=False)
     assert [candidate for candidate, _ in corpus_candidates(name, ["en"])] == [name]
 
 
 def test_a_folder_chosen_by_name_never_falls_back(monkeypatch, tmp_path):
-    reach(monkeypatch, tools=True, hub=True)
+    reach(monkeypatch, tools=True, hub_answers=True)
     write(tmp_path, {"en/a.txt": "apple"})
     assert [candidate for candidate, _ in corpus_candidates(f"folder:{tmp_path}", ["en"])] == [f"folder:{tmp_path}"]
 
@@ -342,7 +449,7 @@ def test_a_bench_on_auto_goes_on_to_the_next_corpus_and_says_why(monkeypatch):
     def unavailable(languages, scratch):
         raise CorpusUnavailable("no help today")
 
-    reach(monkeypatch, tools=True, hub=False)
+    reach(monkeypatch, tools=True, hub_answers=False)
     monkeypatch.setattr(corpus, "fetch_help_packages", unavailable)
     scale = resolve_scale("smoke", {"vocab_size": 600, "context": 32, "tokens_per_language": 5_000})
     bench = recipes.open_bench(scale, "auto", ["en", "fr"], 0)

@@ -2,20 +2,25 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mome import data as packing
+from mome import recipes
+from mome.artifacts import read_manifest
+from mome.clean import clean, jaccard, shingles
+from mome.config import artifacts_dir, repository, resolve_scale
 from mome.corpus import read_documents
-from mome.data import PackedData, align, assign_splits, balance, build_dataset, bytes_per_token, clean, encode, pack, train_tokenizer
+from mome.data import PackedData, align, assign_splits, balance, build_dataset, fingerprint, largest_difference, pack, select_documents, token_weights
+from mome.tokenizer import encode, train_tokenizer
 
 LANGUAGES = ["en", "fr", "de", "py"]
 NATURAL = ["en", "fr", "de"]
 SIZES = {"vocab_size": 600, "context": 32, "tokens_per_language": 15_000, "max_diff_percent": 5.0, "validation_fraction": 0.06, "seed": 42}
-TEXTS = ["", "a", "plain words", "  two  spaces, and a trailing one ", "Don't you 've 're , . ! ?", "été, œuvre, Grüße, ¿qué?", "e\u0301 is not \u00e9",
-         "emoji 😀👩‍💻 and 漢字", "tabs\tand\r\nlines\n\n\n", "if x:\n\treturn {'a': [1, 2]}  # ok\n", "\x00\x01\x7f\ufeff", "0123456789" * 20]
+TABLES = ("documents", "steps", "removed", "copies")
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +30,8 @@ def home(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def documents() -> pd.DataFrame:
-    return pd.DataFrame(read_documents("mini", LANGUAGES, 1))
+def documents(tmp_path_factory) -> pd.DataFrame:
+    return pd.DataFrame(read_documents("mini", LANGUAGES, 1, True, tmp_path_factory.mktemp("scratch")))
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +46,8 @@ def packed(built) -> PackedData:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(documents):
-    return train_tokenizer(documents.text, 700)
+def tables(built) -> dict[str, pd.DataFrame]:
+    return {name: pd.read_parquet(built[0] / f"{name}.parquet") for name in TABLES}
 
 
 def table(*rows) -> pd.DataFrame:
@@ -67,13 +72,8 @@ def test_alignment_of_code_alone_or_of_one_language_keeps_all():
         assert len(align(table((language, "a", "x"), (language, "b", "x")))) == 2
 
 
-def test_a_repeated_article_is_refused_by_name():
-    with pytest.raises(ValueError, match="article_id='a' stands more than once in language 'fr'"):
-        align(table(("en", "a", "x"), ("fr", "a", "x"), ("fr", "a", "y")))
-
-
 def test_nothing_in_common_is_refused_with_the_languages():
-    with pytest.raises(ValueError, match="no article exists in all of: de, en"):
+    with pytest.raises(ValueError, match=r"no article exists in all of: de, en.*common_articles=False"):
         align(table(("en", "a", "x"), ("de", "b", "x"), ("py", "a", "x")))
 
 
@@ -81,36 +81,35 @@ def test_mini_is_aligned_as_it_is(documents):
     pd.testing.assert_frame_equal(align(documents), documents)
 
 
-# Clean
-
-def test_a_line_that_stood_before_or_was_never_translated_is_dropped():
-    cleaned, counts = clean(table(("en", "b", "menu\nbread\nbread"), ("en", "a", "menu\napple\n\n"), ("en", "c", "menu\napple"), ("fr", "a", "menu\npomme")))
-    assert cleaned.set_index(["language", "article_id"]).text.to_dict() == {("en", "a"): "apple", ("en", "b"): "bread", ("fr", "a"): "pomme"}
-    # en: menu and the second bread of b, both lines of c are repeated, the first menu stands in French too; line ends count as characters
-    assert counts.set_index("language").loc["en"].to_dict() == {
-        "articles_before": 3, "articles_after": 2, "characters_before": 38, "characters_after": 10, "repeated_lines": 4, "untranslated_lines": 1}
-    assert counts.set_index("language").loc["fr", ["repeated_lines", "untranslated_lines"]].tolist() == [0, 1]
-
-
-def test_code_keeps_its_lines_and_loses_equal_files():
-    code = "import os\n\nimport os\n"
-    cleaned, counts = clean(table(("py", "b", code), ("py", "a", code), ("py", "c", "import os\n")))
-    assert cleaned.set_index("article_id").text.to_dict() == {"a": code, "c": "import os\n"}
-    assert counts.repeated_lines.tolist() == [0]
+@pytest.mark.parametrize("common_articles", [True, False])
+def test_an_article_that_french_lacks_goes_in_all_languages_or_in_none_as_asked(documents, common_articles):
+    lacking = documents[~((documents.language == "fr") & (documents.article_id == "apple"))]
+    kept, tables = select_documents(lacking, common_articles=common_articles, validation_fraction=0.06, near_duplicates=0.5, seed=0)
+    assert set(kept.language[kept.article_id == "apple"]) == (set() if common_articles else {"en", "de"})
+    assert kept.language.value_counts().to_dict() == ({"en": 63, "fr": 63, "de": 63, "py": 64} if common_articles else {"en": 64, "fr": 63, "de": 64, "py": 64})
+    aligned = tables["steps"].query("step == 'aligned'").set_index("language").articles.to_dict()
+    assert aligned == kept.language.value_counts().to_dict()
 
 
-def test_cleaning_twice_removes_nothing_more(documents):
-    once, _ = clean(documents)
-    twice, counts = clean(once)
-    pd.testing.assert_frame_equal(once, twice)
-    assert (counts.characters_before == counts.characters_after).all()
+def test_articles_that_no_two_languages_share_are_kept_when_they_need_not_be_common(documents):
+    apart = documents.assign(article_id=documents.language + documents.article_id)
+    kept, _ = select_documents(apart, common_articles=False, validation_fraction=0.06, near_duplicates=0.5, seed=0)
+    assert len(kept) == len(documents)
+    assert kept.groupby("language").split.agg(set).tolist() == [{"train", "validation", "test"}] * 4
+    with pytest.raises(ValueError, match="common_articles=False"):
+        select_documents(apart, common_articles=True, validation_fraction=0.06, near_duplicates=0.5, seed=0)
 
 
-def test_after_cleaning_no_natural_line_stands_twice(documents):
-    cleaned, _ = clean(documents)
-    for language in NATURAL:
-        lines = [line for text in cleaned.text[cleaned.language == language] for line in text.split("\n")]
-        assert len(lines) == len(set(lines)) > 64
+def test_an_article_that_cleaning_empties_in_one_language_goes_in_all_where_articles_are_common(documents):
+    texts = documents.set_index(["language", "article_id"]).text.copy()
+    texts["fr", "bread"] = texts["fr", "apple"]  # of bread, which comes later, nothing is left
+    options = {"validation_fraction": 0.06, "near_duplicates": 0.5, "seed": 0}
+    kept, tables = select_documents(texts.reset_index(), common_articles=True, **options)
+    assert set(kept.language[kept.article_id == "bread"]) == set()
+    assert tables["removed"].set_index("language").articles_after.to_dict() == {"en": 64, "fr": 63, "de": 64, "py": 64}
+    assert tables["steps"].query("step == 'cleaned' and language == 'en'").articles.tolist() == [63]
+    kept, _ = select_documents(texts.reset_index(), common_articles=False, **options)
+    assert set(kept.language[kept.article_id == "bread"]) == {"en", "de"}
 
 
 # Split
@@ -132,6 +131,18 @@ def test_a_split_holds_at_least_one_article_of_natural_text_and_of_code():
     assert documents.groupby("language").split.agg(set).tolist() == [{"train", "validation", "test"}] * 3
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_every_language_has_all_splits_though_languages_share_few_articles(seed):
+    shared = [(language, f"shared{number}") for language in ("en", "fr", "de", "py") for number in range(2)]
+    own = [(language, f"{language}{number}") for language in ("en", "fr", "de", "py") for number in range(4)]
+    documents = pd.DataFrame([*shared, *own], columns=["language", "article_id"])
+    documents["split"] = assign_splits(documents, seed, 0.001)
+    assert documents.groupby("language").split.agg(set).tolist() == [{"train", "validation", "test"}] * 4
+    assert (documents[documents.language != "py"].groupby("article_id").split.nunique() == 1).all()
+    shuffled = documents.sample(frac=1, random_state=seed)
+    assert assign_splits(shuffled, seed, 0.001) == shuffled.split.tolist()
+
+
 def test_the_splits_have_about_the_sizes_that_were_asked_for():
     splits = pd.Series(splits_of([f"article {number}" for number in range(5_000)], 7, 0.1))
     # a share of 0.1 has a standard deviation of 0.0042 over 5000 articles; the hash is fixed, so this never wavers
@@ -142,56 +153,6 @@ def test_a_larger_fraction_only_adds_to_validation():
     names = [f"article {number}" for number in range(500)]
     small, large = ({name for name, split in zip(names, splits_of(names, 0, fraction), strict=True) if split == "validation"} for fraction in (0.05, 0.2))
     assert small < large
-
-
-# Tokenize
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_every_text_round_trips(tokenizer, text):
-    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_the_bytes_of_the_tokens_sum_to_the_bytes_of_the_text(tokenizer, text):
-    assert bytes_per_token(tokenizer)[tokenizer(text, add_special_tokens=False)["input_ids"]].sum() == len(text.encode())
-
-
-def test_every_document_of_mini_round_trips_between_its_begin_and_end(tokenizer, documents):
-    for text, ids in zip(documents.text, encode(documents, tokenizer), strict=True):
-        assert (ids[0], ids[-1]) == (1, 2)
-        assert tokenizer.decode(ids[1:-1]) == text
-
-
-def test_the_special_tokens_are_pad_0_begin_1_end_2_and_stand_for_no_bytes(tokenizer):
-    assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
-    sizes = bytes_per_token(tokenizer)
-    assert sizes.shape == (700,)
-    assert (sizes == 0).nonzero()[0].tolist() == [0, 1, 2]
-
-
-def test_a_saved_tokenizer_gives_the_same_ids(tokenizer, tmp_path):
-    tokenizer.save_pretrained(tmp_path)
-    again = packing.PreTrainedTokenizerFast.from_pretrained(tmp_path)
-    for text in TEXTS:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert again(text, add_special_tokens=False)["input_ids"] == ids
-        assert again.decode(ids) == text
-    assert (bytes_per_token(again) == bytes_per_token(tokenizer)).all()
-
-
-def test_a_tokenizer_has_exactly_the_size_asked_for(tokenizer):
-    assert len(tokenizer) == 700
-
-
-def test_a_vocabulary_larger_than_the_text_supports_is_refused_with_the_largest():
-    # 3 special tokens, 256 bytes, and the merges ab, abc
-    with pytest.raises(ValueError, match=r"vocab_size=300 .* at most 261"):
-        train_tokenizer(["abc"] * 3, 300)
-
-
-def test_the_vocabulary_is_learned_from_equal_parts_of_each_language():
-    texts = list(packing.equal_text(table(("en", "a", "x" * 50), ("en", "b", "x" * 50), ("fr", "a", "y" * 30), ("fr", "b", "y" * 200)), 80, 0))
-    assert ("".join(texts).count("x"), "".join(texts).count("y")) == (80, 80)
 
 
 # Balance
@@ -244,6 +205,68 @@ def test_a_balance_that_cannot_be_reached_is_refused_with_its_numbers():
     assert balance(n_tokens, 10**9, 25, 0).tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize(("shares", "weights"), [
+    ("equal", {"en": 1, "fr": 1, "py": 1}), ("imbalanced", {"en": 1, "fr": 0.5, "py": 0.25}), ({"en": 2, "fr": 1, "py": 4}, {"en": 0.5, "fr": 0.25, "py": 1}),
+    ({"py": 0.1, "fr": 0.1, "en": 0.1}, {"en": 1, "fr": 1, "py": 1})])
+def test_weights_are_parts_of_the_largest_share(shares, weights):
+    assert token_weights({"en": 1_000, "fr": 500, "py": 250}, shares) == weights
+
+
+SHARES = ["equal", "imbalanced", {"en": 2, "fr": 1, "py": 4}, {"en": 1, "fr": 1, "py": 0.1}, {"en": 1, "fr": 30, "py": 3}]
+
+
+@pytest.mark.parametrize("shares", SHARES, ids=str)
+@pytest.mark.parametrize("budget", [3_000, 10**9])
+def test_tokens_keep_to_the_shares_within_the_bound_and_use_all_they_can(shares, budget):
+    n_tokens = sizes_of(np.random.default_rng(2), en=600, fr=400, py=250)
+    available = n_tokens.groupby("language").n_tokens.sum()
+    weights = pd.Series(token_weights(available.to_dict(), shares))
+    keep = balance(n_tokens, budget, 8.0, 0, shares=shares)
+    totals = n_tokens[keep].groupby("language").n_tokens.sum()
+    assert largest_difference((totals / weights).to_dict()) <= 8.0
+    target = min(budget, (available / weights).min())
+    assert (totals <= target * weights + 1e-6).all()
+    # what is left free in a language is less than its longest document
+    assert (totals[totals < available] > (target * weights)[totals < available] - 60).all()
+    assert (balance(n_tokens, budget, 8.0, 0, shares=shares) == keep).all()
+
+
+def test_with_the_shares_that_were_found_and_room_for_all_everything_is_kept():
+    assert balance(sizes_of(np.random.default_rng(0), en=300, fr=200, py=7), 10**9, 0.01, 0, shares="imbalanced").all()
+
+
+def test_the_language_that_has_least_for_its_share_is_kept_whole():
+    n_tokens = sizes_of(np.random.default_rng(0), en=300, fr=200, py=290)
+    keep = balance(n_tokens, 10**9, 5.0, 0, shares={"en": 1, "fr": 1, "py": 2})
+    assert keep[n_tokens.language == "py"].all()
+    assert not keep[n_tokens.language == "fr"].all()
+
+
+def test_a_language_that_is_full_drops_nothing_of_another():
+    n_tokens = sizes_of(np.random.default_rng(0), en=300, fr=200)
+    keep = balance(n_tokens, 3_000, 100, 0, shares={"en": 2, "fr": 1})
+    for language, cap in (("en", 3_000), ("fr", 1_500)):
+        is_own = n_tokens.language == language
+        assert (keep[is_own] == balance(n_tokens[is_own], cap, 100, 0)).all()
+    # fr, which is full at half the tokens, walks the articles in the same order as en
+    assert set(n_tokens.article_id[keep & (n_tokens.language == "fr")]) != set(n_tokens.article_id[keep & (n_tokens.language == "en")])
+
+
+def test_a_share_that_cannot_be_reached_is_refused_with_its_numbers():
+    n_tokens = pd.DataFrame([("en", "a", 100), ("fr", "a", 40), ("fr", "b", 40)], columns=["language", "article_id", "n_tokens"])
+    # en may have 100 and fr 50, of which one article of 40 fits: 100 against 80 after division
+    with pytest.raises(ValueError, match=r"max_diff_percent=19 cannot be reached: .* 20\.0 % .*'en': 100.*'fr': 40"):
+        balance(n_tokens, 100, 19, 0, shares={"en": 2, "fr": 1})
+    assert balance(n_tokens, 100, 20, 0, shares={"en": 2, "fr": 1}).sum() == 2
+
+
+def test_the_first_held_out_document_is_taken_even_when_it_is_longer_than_the_budget():
+    n_tokens = pd.DataFrame([("en", "a", 100), ("fr", "a", 40), ("fr", "b", 40)], columns=["language", "article_id", "n_tokens"])
+    assert balance(n_tokens, 50, 100, 0).tolist()[0] is False
+    kept = n_tokens[balance(n_tokens, 50, 100, 0, at_least_one=True)]
+    assert kept.language.tolist() == ["en", "fr"]
+
+
 # Pack
 
 DOCUMENT_IDS = [[1, 10, 2], [1, 11, 12, 13, 2], [1, 14, 2]]
@@ -278,23 +301,22 @@ def test_every_split_of_every_language_has_rows(packed, built):
     assert built[1]["rows"] == {split: sum(per_language.values()) for split, per_language in counts.items()}
 
 
-def test_a_language_of_a_split_is_its_kept_documents_end_to_end(packed, built, documents):
-    articles = pd.read_parquet(built[0] / "articles.parquet")
+def test_a_language_of_a_split_is_its_kept_documents_end_to_end(packed, tables, documents):
+    table = tables["documents"]
     cleaned = align(clean(align(documents))[0])
-    pd.testing.assert_frame_equal(articles[["language", "article_id"]], cleaned[["language", "article_id"]])
+    pd.testing.assert_frame_equal(table[["language", "article_id", "text"]], cleaned[["language", "article_id", "text"]])
     ids = encode(cleaned, packed.tokenizer)
     for split in ("train", "validation", "test"):
         for language in LANGUAGES:
-            chosen = articles.index[articles.kept & (articles.split == split) & (articles.language == language)]
+            chosen = table.index[table.kept & (table.split == split) & (table.language == language)]
             expected = [token for row in chosen for token in ids[row]]
             rows = packed.rows(split)[packed.row_numbers(split, language)]
             assert len(rows) == len(expected) // 32 > 0
             assert rows.ravel().tolist() == expected[:rows.size]
 
 
-def test_an_article_is_in_one_split_in_all_languages(built):
-    articles = pd.read_parquet(built[0] / "articles.parquet")
-    natural = articles[articles.language.isin(NATURAL)]
+def test_an_article_is_in_one_split_in_all_languages(tables):
+    natural = tables["documents"][tables["documents"].language.isin(NATURAL)]
     assert (natural.groupby("article_id").split.nunique() == 1).all()
     assert (natural.groupby("article_id").language.nunique() == 3).all()
 
@@ -305,13 +327,26 @@ def test_no_validation_or_test_article_is_in_train(packed):
     assert not ids["validation"] & ids["test"]
 
 
-def test_the_manifest_counts_what_the_tables_hold(built):
-    folder, notes = built
-    articles = pd.read_parquet(folder / "articles.parquet")
-    sums = articles[articles.kept].groupby(["split", "language"]).n_tokens.sum()
+def test_the_manifest_counts_what_the_tables_hold(built, tables):
+    notes, table = built[1], tables["documents"]
+    sums = table[table.kept].groupby(["split", "language"]).n_tokens.sum()
     assert notes["tokens"] == {split: {language: sums[split, language] for language in LANGUAGES} for split in ("train", "validation", "test")}
-    assert (notes["languages"], notes["articles_common"]) == (LANGUAGES, 64)
+    assert (notes["languages"], notes["articles"], notes["copies"]) == (LANGUAGES, 128, len(tables["copies"]))
     assert json.loads(json.dumps(notes)) == notes
+
+
+def test_the_steps_start_with_what_was_read_and_end_with_the_documents(tables, documents):
+    steps = tables["steps"].set_index(["language", "step"])
+    assert tables["steps"].step.drop_duplicates().tolist() == ["read", "aligned", "cleaned", "copies dropped"]
+    for language in LANGUAGES:
+        own = steps.loc[language]
+        assert (own.articles.diff().dropna() <= 0).all() and (own.characters.diff().dropna() <= 0).all()
+        for step, table in (("read", documents), ("copies dropped", tables["documents"])):
+            texts = table.text[table.language == language]
+            assert own.loc[step].to_dict() == {"articles": len(texts), "characters": texts.str.len().sum()}
+        removed = tables["removed"].set_index("language").loc[language]
+        assert own.loc["aligned"].to_dict() == {"articles": removed.articles_before, "characters": removed.characters_before}
+        assert own.loc["cleaned"].to_dict() == {"articles": removed.articles_after, "characters": removed.characters_after}
 
 
 def test_train_tokens_keep_within_the_budget_and_the_bound(built):
@@ -320,11 +355,11 @@ def test_train_tokens_keep_within_the_budget_and_the_bound(built):
     assert 100 * (max(tokens) - min(tokens)) / max(tokens) <= SIZES["max_diff_percent"]
 
 
-def test_the_table_of_articles_has_tokens_and_bytes_that_agree(packed, built, documents):
-    articles = pd.read_parquet(built[0] / "articles.parquet")
-    cleaned = align(clean(align(documents))[0])
-    assert articles.n_bytes.tolist() == [len(text.encode()) for text in cleaned.text]
-    assert articles.n_tokens.tolist() == [len(row) for row in encode(cleaned, packed.tokenizer)]
+def test_the_table_of_documents_has_tokens_and_bytes_that_agree_with_their_texts(packed, tables):
+    table = tables["documents"]
+    assert list(table.columns) == ["language", "article_id", "text", "split", "n_tokens", "n_bytes", "kept"]
+    assert table.n_bytes.tolist() == [len(text.encode()) for text in table.text]
+    assert table.n_tokens.tolist() == [len(row) for row in encode(table, packed.tokenizer)]
 
 
 def test_packed_data_holds_what_the_dataset_holds(packed):
@@ -346,13 +381,34 @@ def test_row_numbers_are_of_their_language_and_spread_over_the_split(packed):
     assert (packed.row_numbers("train", "fr", 10**6) == numbers).all()
 
 
-def test_the_same_seed_builds_the_same_rows_and_another_seed_others(packed, documents, tmp_path):
-    build_dataset(documents, tmp_path / "same", **SIZES)
-    build_dataset(documents, tmp_path / "other", **{**SIZES, "seed": 0})
-    same, other = PackedData(tmp_path / "same"), PackedData(tmp_path / "other")
-    assert all((same.rows(split) == packed.rows(split)).all() for split in ("train", "validation", "test"))
-    assert same.tokenizer.get_vocab() == packed.tokenizer.get_vocab()
-    assert set(other.dataset["validation"]["article_id"]) != set(packed.dataset["validation"]["article_id"])
+def test_the_same_seed_builds_the_same_data_and_another_seed_other_splits(built, packed, documents, tmp_path):
+    same = build_dataset(documents, tmp_path / "same", **SIZES)
+    other = build_dataset(documents, tmp_path / "other", **{**SIZES, "seed": 0})
+    assert same == built[1]
+    assert other["sha256"] != same["sha256"]
+    for name in TABLES:
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "same" / f"{name}.parquet"), pd.read_parquet(built[0] / f"{name}.parquet"))
+    assert all((PackedData(tmp_path / "same").rows(split) == packed.rows(split)).all() for split in ("train", "validation", "test"))
+    assert set(PackedData(tmp_path / "other").dataset["validation"]["article_id"]) != set(packed.dataset["validation"]["article_id"])
+
+
+@pytest.mark.parametrize("shares", [{"en": 2, "fr": 1, "de": 1.5, "py": 3}, "imbalanced"], ids=str)
+def test_code_and_natural_languages_keep_to_the_shares_that_were_asked_for(documents, tmp_path, shares):
+    notes = build_dataset(documents, tmp_path, **SIZES, shares=shares)
+    table = pd.read_parquet(tmp_path / "documents.parquet")
+    found = table[table.split == "train"].groupby("language").n_tokens.sum().to_dict()
+    weights = token_weights(found, shares)
+    totals = notes["tokens"]["train"]
+    assert largest_difference({language: totals[language] / weights[language] for language in LANGUAGES}) <= SIZES["max_diff_percent"]
+    assert max(totals.values()) <= SIZES["tokens_per_language"]
+    if shares != "imbalanced":
+        assert totals["py"] / totals["fr"] == pytest.approx(3, rel=0.06)
+
+
+def test_a_vocabulary_that_the_text_does_not_support_is_refused_and_nothing_stays(documents, tmp_path):
+    with pytest.raises(ValueError, match=r"vocab_size=60000 is larger than the text supports; at most \d+ here"):
+        build_dataset(documents, tmp_path, **{**SIZES, "vocab_size": 60_000})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_split_without_an_article_is_refused_by_language_and_split(documents, tmp_path):
@@ -364,6 +420,177 @@ def test_a_split_without_an_article_is_refused_by_language_and_split(documents, 
 def test_a_context_longer_than_a_split_is_refused_by_language_and_split(documents, tmp_path):
     with pytest.raises(ValueError, match=r"language '\w+' has less than context=8000 tokens in (train|validation)"):
         build_dataset(documents, tmp_path, **{**SIZES, "context": 8_000})
+
+
+@pytest.mark.parametrize("seed", [2, 4, 10])
+def test_mini_has_every_split_in_every_language_with_any_seed(documents, seed):
+    selected, _ = select_documents(documents, common_articles=True, validation_fraction=0.06, near_duplicates=0.5, seed=seed)
+    assert selected.groupby("language").split.agg(set).tolist() == [{"train", "validation", "test"}] * 4
+
+
+# Near duplicates
+
+def almost(text: str) -> str:
+    """Return the text with a word changed in every paragraph, or where code has a first `def`: most runs of five words are the same, no paragraph is."""
+    lines = [line.split(" ") for line in text.split("\n")]
+    changed = [" ".join([*words[:10], "zebra", *words[11:]] if len(" ".join(words).split()) > 20 else words) for words in lines]
+    return "\n".join(changed).replace("def ", "async def ", 1)
+
+
+def largest_similarity(documents: pd.DataFrame) -> float:
+    """Return how alike the closest training and held-out texts are."""
+    values = {split: [shingles(text) for text in documents.text[documents.split == split]] for split in ("train", "validation", "test")}
+    return max(jaccard(a, b) for a in values["train"] for b in values["validation"] + values["test"])
+
+
+def test_no_training_text_of_mini_is_like_a_held_out_one(tables):
+    assert largest_similarity(tables["documents"]) < 0.5
+
+
+@pytest.mark.parametrize("common_articles", [True, False])
+def test_planted_near_duplicates_of_held_out_texts_leave_train_and_are_listed(documents, tmp_path, common_articles):
+    options = {**SIZES, "validation_fraction": 0.15}
+    splits = documents.assign(split=assign_splits(documents, options["seed"], options["validation_fraction"]))
+    natural, code = (table.groupby("split").article_id.unique() for table in (splits[splits.language == "en"], splits[splits.language == "py"]))
+    plants = {("fr", natural["train"][0]): ("fr", natural["validation"][0]), ("de", natural["train"][1]): ("en", natural["test"][0]),
+              ("en", natural["test"][1]): ("en", natural["validation"][1]), ("py", code["train"][0]): ("py", code["test"][0])}
+    texts = documents.set_index(["language", "article_id"]).text.copy()
+    for copy, original in plants.items():
+        texts[copy] = almost(texts[original])
+    texts["en", natural["train"][2]] = almost(texts["en", natural["train"][3]])  # within train, where copies may stay
+    notes = build_dataset(texts.reset_index(), tmp_path, **options, common_articles=common_articles)
+
+    copies, table = pd.read_parquet(tmp_path / "copies.parquet"), pd.read_parquet(tmp_path / "documents.parquet")
+    keys = [["language", "article_id"], ["copy_of_language", "copy_of"]]
+    assert dict(zip(*(copies[columns].itertuples(index=False, name=None) for columns in keys), strict=True)) == plants
+    assert copies.jaccard.between(0.6, 0.99).all()
+    assert copies.split.tolist().count("train") == 3 and notes["copies"] == 4
+    gone = set(texts.index) - set(table[["language", "article_id"]].itertuples(index=False, name=None))
+    assert gone == {(other, name) for language, name in plants for other in (NATURAL if common_articles and language != "py" else [language])}
+    assert largest_similarity(table) < 0.5
+    dropped = {name for _, name in plants} if common_articles else {code["train"][0]}
+    assert not dropped & {name for split in ("train", "test") for name in PackedData(tmp_path).dataset[split]["article_id"]}
+    steps = pd.read_parquet(tmp_path / "steps.parquet").pivot(index="language", columns="step", values="articles")
+    assert (steps["cleaned"] - steps["copies dropped"]).to_dict() == {language: sum(language == other for other, _ in gone) for language in LANGUAGES}
+
+
+def test_a_lower_threshold_drops_what_a_higher_one_keeps(documents):
+    splits = documents.assign(split=assign_splits(documents, 0, 0.06))
+    held, free = (splits.article_id[(splits.language == "en") & (splits.split == split)].iloc[0] for split in ("validation", "train"))
+    texts = documents.set_index(["language", "article_id"]).text.copy()
+    texts["en", free] = almost(texts["en", held])
+    options = {"common_articles": False, "validation_fraction": 0.06, "seed": 0}
+    similarity = jaccard(shingles(texts["en", free]), shingles(texts["en", held]))
+    for threshold, is_kept in ((similarity, False), (similarity + 1e-6, True)):
+        kept, _ = select_documents(texts.reset_index(), near_duplicates=threshold, **options)
+        assert (("en", free) in set(kept[["language", "article_id"]].itertuples(index=False, name=None))) is is_kept
+
+
+def test_code_alone_is_split_packed_and_loses_its_copies(documents, tmp_path):
+    code = documents[documents.language == "py"].reset_index(drop=True)
+    splits = pd.Series(assign_splits(code, 42, 0.06))
+    copy, original = splits[splits == "train"].index[0], splits[splits == "test"].index[0]
+    code.loc[copy, "text"] = almost(code.text[original])
+    notes = build_dataset(code, tmp_path, **SIZES)
+    table = pd.read_parquet(tmp_path / "documents.parquet")
+    assert pd.read_parquet(tmp_path / "copies.parquet").article_id.tolist() == [code.article_id[copy]]
+    assert set(code.article_id) - set(table.article_id) == {code.article_id[copy]}
+    assert notes["tokens"]["train"]["py"] == table.n_tokens[table.kept & (table.split == "train")].sum()
+
+
+# The fingerprint
+
+def tiny_splits(token: int = 10, article_id: str = "a", context: int = 4, split: str = "train", language: str = "en") -> dict:
+    part = table((language, article_id, ""), ("fr", "b", ""))
+    ids = pd.Series([np.array([1, token, 11, 2]), np.array([1, 12, 13, 2])])
+    return {split: packing.pack_split(part, ids, [language, "fr"], context)}
+
+
+@pytest.mark.parametrize("change", [{"token": 9}, {"article_id": "c"}, {"context": 2}, {"split": "test"}, {"language": "de"}], ids=str)
+def test_the_fingerprint_changes_with_whatever_changes(change):
+    tokenizer = train_tokenizer([], 259)
+    assert fingerprint(tiny_splits(), tokenizer) == fingerprint(tiny_splits(), tokenizer)
+    assert fingerprint(tiny_splits(**change), tokenizer) != fingerprint(tiny_splits(), tokenizer)
+
+
+def test_the_fingerprint_changes_with_the_vocabulary():
+    first, again, other = (train_tokenizer([text], 260) for text in ("ab", "ab", "ac"))
+    assert fingerprint(tiny_splits(), first) == fingerprint(tiny_splits(), again) != fingerprint(tiny_splits(), other)
+
+
+# From a corpus to a bench
+
+def scale_of(**changes):
+    return resolve_scale("smoke", {"vocab_size": 600, "context": 32, "tokens_per_language": 8_000, **changes})
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory):
+    """A folder of five languages: those of mini, and English with every word written backwards as a fifth."""
+    folder, mini = tmp_path_factory.mktemp("five"), repository() / "data" / "mini"
+    for language in LANGUAGES:
+        shutil.copytree(mini / language, folder / language)
+    (folder / "es").mkdir()
+    for path in (mini / "en").iterdir():
+        lines = path.read_text(encoding="utf-8").split("\n")
+        (folder / "es" / path.name).write_text("\n".join(" ".join(word[::-1] for word in line.split(" ")) for line in lines), encoding="utf-8")
+    return folder
+
+
+def open_five(five, home, monkeypatch, seed=0):
+    monkeypatch.setenv("MOME_HOME", str(home))
+    bench = recipes.open_bench(scale_of(tokens_per_language=15_000, max_diff_percent=4.0), f"folder:{five}", [*LANGUAGES, "es"], seed)
+    assert home in bench.data_path.parents
+    return bench, read_manifest(bench.data_path)["notes"]
+
+
+def test_five_languages_of_a_folder_are_balanced_and_depend_on_the_seed_only(five, tmp_path, monkeypatch):
+    bench, notes = open_five(five, tmp_path / "one", monkeypatch)
+    assert bench.data.languages == [*LANGUAGES, "es"]
+    for split in ("train", "validation", "test"):
+        assert set(bench.data.dataset[split]["language"]) == {*LANGUAGES, "es"}
+    assert max(notes["tokens"]["train"].values()) <= 15_000
+    assert largest_difference(notes["tokens"]["train"]) <= 4.0
+    documents = pd.read_parquet(bench.data_path / "documents.parquet")
+    assert documents[documents.language != "py"].groupby("article_id").language.nunique().eq(4).all()
+    assert documents[documents.language != "py"].groupby("article_id").split.nunique().eq(1).all()
+    assert largest_similarity(documents) < 0.5
+    assert open_five(five, tmp_path / "two", monkeypatch)[1] == notes
+    assert open_five(five, tmp_path / "two", monkeypatch, seed=1)[1]["sha256"] != notes["sha256"]
+
+
+def test_a_folder_without_common_articles_builds_when_they_need_not_be_common(five, tmp_path):
+    for language in ("en", "de"):
+        (tmp_path / "apart" / language).mkdir(parents=True)
+        for path in (five / language).iterdir():
+            shutil.copy(path, tmp_path / "apart" / language / f"{language}_{path.name}")
+    with pytest.raises(ValueError, match=r"no article exists in all of: de, en.*common_articles=False"):
+        recipes.open_bench(scale_of(), f"folder:{tmp_path / 'apart'}", ["en", "de"])
+    bench = recipes.open_bench(scale_of(common_articles=False), f"folder:{tmp_path / 'apart'}", ["en", "de"])
+    assert len(pd.read_parquet(bench.data_path / "documents.parquet")) == 128
+
+
+def test_an_interrupted_build_leaves_nothing_under_the_final_name_and_the_next_one_is_whole(built, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    scale = scale_of(tokens_per_language=SIZES["tokens_per_language"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(packing, "fingerprint", interrupt)  # after all is written
+        recipes.open_bench(scale, "mini", LANGUAGES, SIZES["seed"])
+    assert [path.name for path in artifacts_dir().glob("data-*") if path.is_dir()] == []
+    bench = recipes.open_bench(scale, "mini", LANGUAGES, SIZES["seed"])
+    assert read_manifest(bench.data_path)["notes"] == built[1]
+    assert not list(artifacts_dir().glob("partial-data-*"))
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"shares": {"en": 1, "fr": 1}}, "shares=.*en, fr, de, py"), ({"vocab_size": 60_000}, "vocab_size=60000"), ({"context": 5_000}, "context=5000"),
+    ({"max_diff_percent": 0.01}, "max_diff_percent=0.01 cannot be reached")])
+def test_sizes_that_the_corpus_cannot_give_are_refused_and_leave_no_data(changes, said):
+    with pytest.raises(ValueError, match=said):
+        recipes.open_bench(scale_of(**changes), "mini", LANGUAGES)
+    assert not [path for path in artifacts_dir().glob("data-*") if path.is_dir()]
 
 
 # What is counted on it
@@ -405,24 +632,37 @@ def test_vocabulary_overlap_is_common_tokens_over_all_tokens():
     assert packing.vocabulary_overlap(TinyData(), 0.2).to_numpy().tolist() == [[1, 0], [0, 1]]
 
 
+@pytest.mark.parametrize(("smallest_share", "en", "fr"), [
+    # en uses 1 3 4 (2, 5 and 1 of 8 tokens), fr uses 2 4 (2 and 2 of 4); 4 is of both
+    (1e-5, [3, 2 / 3, 1 / 3, 7 / 8, 1 / 8], [2, 1 / 2, 1 / 2, 1 / 2, 1 / 2]),
+    # from a share of a quarter on en uses 1 3 only, so 4 is fr's own
+    (0.25, [2, 1, 0, 7 / 8, 0], [2, 1, 0, 1, 0])])
+def test_vocabulary_use_counts_the_types_and_tokens_of_one_language_and_of_all(smallest_share, en, fr):
+    use = packing.vocabulary_use(TinyData(), smallest_share)
+    assert list(use.columns) == ["language", "used", "own_types", "common_types", "own_tokens", "common_tokens"]
+    assert use.values.tolist() == [["en", *en], ["fr", *fr]]
+
+
+def test_a_token_of_two_languages_out_of_three_is_neither_own_nor_common():
+    class Third(TinyData):
+        languages = ("en", "fr", "de")
+        _rows = {"train": np.array([[0, 3, 4, 4], [0, 2, 2, 4], [0, 2, 1, 1]])}  # noqa: RUF012
+        _index = {"train": np.array([0, 1, 2])}  # noqa: RUF012
+
+    use = packing.vocabulary_use(Third()).set_index("language")
+    # 0 is of all; 4 of en and fr, 2 of fr and de; en has 3 and de has 1 alone
+    assert use.common_types.tolist() == [1 / 3] * 3
+    assert use.own_types.tolist() == [1 / 3, 0, 1 / 3]
+    assert use.own_tokens.tolist() == [1 / 4, 0, 2 / 4]
+
+
+def test_what_a_language_uses_is_its_own_common_or_used_by_some(packed):
+    use = packing.vocabulary_use(packed).set_index("language")
+    assert list(use.index) == LANGUAGES
+    assert ((use.own_types + use.common_types <= 1) & (use.own_tokens + use.common_tokens <= 1)).all()
+    assert ((use.used > 100) & (use.used <= 600)).all()
+    assert use.own_tokens["py"] == use.own_tokens.max()  # line ends and indents are code's own
+
+
 def test_the_most_common_tokens_come_first():
     assert packing.most_common_tokens(TinyData(), "en", 2) == ["t3", "t1"]
-
-
-# Known faults, each with its smallest example
-
-@pytest.mark.parametrize("text", ["a</s>b", "<s>struck</s>", "<pad>"])
-def test_a_special_token_spelled_out_in_a_text_is_text(tokenizer, text):
-    ids, = encode(table(("py", "a", text)), tokenizer)
-    assert set(ids[1:-1]).isdisjoint({0, 1, 2})
-    assert bytes_per_token(tokenizer)[ids].sum() == len(text.encode())
-
-
-def test_every_document_of_mini_keeps_its_bytes(tokenizer, documents):
-    sizes = bytes_per_token(tokenizer)
-    assert [int(sizes[ids].sum()) for ids in encode(documents, tokenizer)] == [len(text.encode()) for text in documents.text]
-
-
-@pytest.mark.parametrize("seed", [2, 4, 10])
-def test_mini_can_be_split_with_any_seed(documents, tmp_path, seed):
-    build_dataset(documents, tmp_path, **{**SIZES, "seed": seed})

@@ -119,7 +119,7 @@ def test_auto_falls_through_to_mini_and_says_why(tiny_home, monkeypatch):
         raise corpus.CorpusUnavailable("no network today")
 
     monkeypatch.setattr(corpus, "help_documents", unavailable)
-    monkeypatch.setattr(corpus, "hub_is_reachable", lambda: False)
+    monkeypatch.setattr(corpus.hub, "is_reachable", lambda: False)
     scale = resolve_scale("smoke", TINY | {"tokens_per_language": 8_100})
     # Even where this machine has the help corpus already, a scratch home does not.
     bench = recipes.open_bench(scale, "auto", LANGUAGES)

@@ -25,7 +25,7 @@ def home(monkeypatch, tmp_path):
 
 
 def build(folder, languages) -> PackedData:
-    build_dataset(pd.DataFrame(read_documents("mini", languages, 1)), folder, **SIZES)
+    build_dataset(pd.DataFrame(read_documents("mini", languages, 1, True, folder)), folder, **SIZES)
     return PackedData(folder)
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import mome
 
-MODULES = ["config", "artifacts", "corpus", "data", "router", "models", "distill", "train", "moe", "evaluate", "plots", "recipes", "runs", "sweep", "__main__"]
+MODULES = ["config", "artifacts", "hub", "corpus", "clean", "tokenizer", "data", "router", "models", "distill", "train", "moe", "evaluate", "plots", "recipes",
+           "export", "runs", "sweep", "bench", "__main__"]
 FOLDER = Path(mome.__file__).parent
 
 
