@@ -104,7 +104,7 @@ def data_command(arguments: argparse.Namespace) -> None:
     from mome import export, recipes
 
     names = ("tokens_per_language", "max_diff_percent", "common_articles", "shares", "near_duplicates", "validation_fraction", "vocab_size", "context")
-    scale = resolve_data_scale(arguments.scale, {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None})
+    scale = resolve_scale(arguments.scale, {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None})
     check_range("seed", arguments.seed, 0, 2**31 - 1, whole=True)
     out = Path(arguments.out).expanduser()
     export.check_out(out)
@@ -112,13 +112,6 @@ def data_command(arguments: argparse.Namespace) -> None:
     print(f"corpus {bench.corpus}: {bench.corpus_reason}")
     print(export.data_card(bench.data_path).partition("## Sizes")[2].partition("## How")[0].strip())
     print(f"written to {export.export_dataset(bench.data_path, out)}")
-
-
-def resolve_data_scale(name: str, overrides: dict):
-    """Return the scale with a number of teacher's targets that fits the vocabulary, since a data set has none of its own."""
-    if "vocab_size" in overrides and name in SCALES:
-        overrides = overrides | {"targets_per_token": max(2, min(SCALES[name].targets_per_token, overrides["vocab_size"] - 1))}
-    return resolve_scale(name, overrides)
 
 
 def bench_command(arguments: argparse.Namespace) -> None:

@@ -83,7 +83,7 @@ def drop_lines(group: pd.DataFrame, untranslated: set[str]) -> tuple[pd.DataFram
 
 def shingles(text: str) -> np.ndarray:
     """Return the sorted, distinct 32-bit hashes of the text's runs of five words, case aside; of all its words when it has fewer."""
-    words = WORD.findall(text.casefold())
+    words = WORD.findall(text.casefold()) or [text.strip()]
     codes = np.fromiter((zlib.crc32(word.encode()) for word in words), dtype=np.uint64, count=len(words))
     codes = np.pad(codes, (0, max(0, SHINGLE_WORDS - len(codes))))
     windows = np.lib.stride_tricks.sliding_window_view(codes, SHINGLE_WORDS)

@@ -16,6 +16,7 @@ from mome.config import CODE_LANGUAGES
 from mome.tokenizer import bytes_per_token, encode, equal_text, token_text, train_tokenizer
 
 SPLITS = ("train", "validation", "test")
+BALANCE_TRIES = 20
 
 
 def align(documents: pd.DataFrame) -> pd.DataFrame:
@@ -78,18 +79,27 @@ def balance(n_tokens: pd.DataFrame, budget: int, max_diff_percent: float, seed: 
     """
     available = {language: int(total) for language, total in n_tokens.groupby("language", sort=False).n_tokens.sum().items()}
     weights = token_weights(available, shares)
-    largest_target = min(budget, *(int(available[language] / weight + 1e-6) for language, weight in weights.items()))
+    target = min(budget, *(int(available[language] / weight + 1e-6) for language, weight in weights.items()))
     order = n_tokens.article_id.map(lambda name: hashlib.sha256(f"order:{seed}:{name}".encode()).hexdigest()).to_numpy().argsort(kind="stable")
-    keep, totals = np.zeros(len(n_tokens), dtype=bool), dict.fromkeys(n_tokens.language, 0)
-    for row, language, size in zip(order, n_tokens.language.to_numpy()[order], n_tokens.n_tokens.to_numpy()[order], strict=True):
-        if totals[language] + size <= largest_target * weights[language] + 1e-6 or (at_least_one and not totals[language]):
-            totals[language] += int(size)
-            keep[row] = True
-    difference = largest_difference({language: total / weights[language] for language, total in totals.items()})
-    if difference > max_diff_percent:
-        raise ValueError(f"max_diff_percent={max_diff_percent:g} cannot be reached: the languages differ by {difference:.1f} % ({totals} tokens); "
-                         "give more text or allow more")
-    return keep
+    languages, sizes, failures = n_tokens.language.to_numpy(), n_tokens.n_tokens.to_numpy(), []
+    for _ in range(BALANCE_TRIES):
+        keep, totals = np.zeros(len(n_tokens), dtype=bool), dict.fromkeys(available, 0)
+        for row in order:
+            language, size = languages[row], int(sizes[row])
+            if totals[language] + size <= target * weights[language] + 1e-6 or (at_least_one and not totals[language]):
+                totals[language] += size
+                keep[row] = True
+        weighted = {language: total / weights[language] for language, total in totals.items()}
+        failures.append((largest_difference(weighted), totals))
+        if failures[-1][0] <= max_diff_percent:
+            return keep
+        # No document of some language is short enough for the rest of its target: what it has becomes the target of all.
+        target = min(weighted.values())
+        if target == 0:
+            break
+    difference, totals = min(failures, key=lambda failure: failure[0])
+    raise ValueError(f"max_diff_percent={max_diff_percent:g} cannot be reached: the languages differ by {difference:.1f} % ({totals} tokens); "
+                     "give more text or allow more")
 
 
 def largest_difference(totals: dict[str, float]) -> float:
