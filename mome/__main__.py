@@ -31,7 +31,8 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--open", action="store_true", help="open the report in a browser at the end")
     add_data_command(commands)
     bench = commands.add_parser("bench", help="time our own code, as ratios within one run")
-    bench.add_argument("what", choices=["data"], help="data: the data set creator on a quarter, half and all of the help corpus")
+    bench.add_argument("what", choices=["data", "router"], help="data: the data set creator on a quarter, half and all of the help corpus; "
+                                                                  "router: sequences per second against the paper's pipeline")
     bench.add_argument("--scale", default="laptop", help=f"sizes: {', '.join(SCALES)} (default: %(default)s)")
     bench.add_argument("--languages", default="en,fr,de", help="comma-separated (default: %(default)s)")
     bench.add_argument("--repeats", type=int, default=3, help="measurements of each (default: %(default)s)")
@@ -118,7 +119,17 @@ def bench_command(arguments: argparse.Namespace) -> None:
     from mome import bench
 
     check_range("repeats", arguments.repeats, 1, whole=True)
-    table = bench.bench_data(resolve_scale(arguments.scale), check_languages(arguments.languages, corpus_languages("help")), arguments.repeats)
+    scale, languages = resolve_scale(arguments.scale), check_languages(arguments.languages, corpus_languages("help"))
+    if arguments.what == "router":
+        from mome import recipes
+
+        data = recipes.open_bench(scale, "auto", languages).data
+        table = bench.bench_router(data, scale.router_rows, arguments.repeats)
+        print(table.groupby(["way", "batch"], sort=False)[["sequences_per_second", "times_original", "same_labels"]].agg(["min", "median", "max"])
+              .round(2).to_string())
+        print(bench.bench_router_memory(len(data.tokenizer), len(languages), scale.context).round(1).to_string(index=False))
+        return
+    table = bench.bench_data(scale, languages, arguments.repeats)
     print(table.round(3).to_string(index=False))
     spread = table.groupby("part")[["seconds", "seconds_per_million_characters", "peak_gigabytes"]].agg(["min", "median", "max"])
     print(spread.round(3).to_string())

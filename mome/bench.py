@@ -9,10 +9,12 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mome import corpus as corpora
 from mome import data as packing
+from mome import router
 from mome.config import CODE_LANGUAGES, Scale
 
 PARTS = (0.25, 0.5, 1.0)
@@ -48,3 +50,52 @@ def time_data(roots: dict[str, Path], with_code: bool, part: float, scale: Scale
     seconds, characters = time.perf_counter() - started, int(documents.text.str.len().sum())
     return {"characters": characters, "seconds": seconds, "seconds_per_million_characters": 1e6 * seconds / characters,
             "peak_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+
+
+def bench_router(data: packing.PackedData, rows_per_language: int, repeats: int) -> pd.DataFrame:
+    """Return how fast sequences are routed, from rows of ids to labels, the ways taken in turn within every repeat.
+
+    Columns: way, batch, repeat, sequences_per_second, times_original (the ratio to the original pipeline in the same repeat
+    and at the same batch), same_labels (share of labels equal to the original's; of the torch map, which holds another classifier, to its own
+    pipeline's). Raises RuntimeError when the original classifier without strings gives another label.
+    """
+    train_rows, train_labels = router.sample_rows(data, "train", rows_per_language)
+    rows = np.concatenate([data.rows(split) for split in packing.SPLITS])[:8_192]
+    original = router.make_classifier("paper_pipeline", len(data.tokenizer)).fit(train_rows, train_labels)
+    counts = router.respell(original, len(data.tokenizer))
+    torch_map, pipeline = router.fit_router(data, rows_per_language)
+    expected, expected_map = original.predict(rows), pipeline.predict(rows)
+    if not np.array_equal(counts.predict(rows), expected):
+        raise RuntimeError("the original classifier gives other labels when it reads counts")
+    ways = [("original: ids as strings", original.predict, expected), ("the same classifier on counts", counts.predict, expected),
+            ("torch map", torch_map.route, expected_map)]
+    table = []
+    for repeat in range(repeats):
+        for batch in (1, 32, 1_024):
+            some = rows[:min(len(rows), 256 * batch)]
+            for way, predict, labels in ways:
+                started = time.perf_counter()
+                found = np.concatenate([predict(some[at:at + batch]) for at in range(0, len(some), batch)])
+                table.append({"way": way, "batch": batch, "repeat": repeat, "sequences_per_second": len(some) / (time.perf_counter() - started),
+                              "same_labels": float((found == labels[:len(some)]).mean())})
+    table = pd.DataFrame(table)
+    baseline = table[table.way == ways[0][0]].set_index(["repeat", "batch"]).sequences_per_second
+    return table.assign(times_original=table.sequences_per_second / baseline.loc[zip(table.repeat, table.batch, strict=True)].to_numpy())
+
+
+def bench_router_memory(vocab_size: int, n_languages: int, context: int) -> pd.DataFrame:
+    """Return the extra peak memory in megabytes that routing takes beyond the rows themselves, by number of sequences."""
+    table = []
+    for n_rows in (10_000, 100_000, 400_000):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            table.append({"sequences": n_rows, "extra_megabytes": pool.submit(measure_routing_memory, vocab_size, n_languages, context, n_rows).result()})
+    return pd.DataFrame(table)
+
+
+def measure_routing_memory(vocab_size: int, n_languages: int, context: int, n_rows: int) -> float:
+    random_router = router.Router(vocab_size, [f"l{number}" for number in range(n_languages)])
+    rows = np.random.default_rng(0).integers(0, vocab_size, (n_rows, context), dtype=np.uint16)
+    random_router.route(rows[:8_192])  # what libraries take on first use is not the question
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    random_router.route(rows)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3

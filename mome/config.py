@@ -25,8 +25,9 @@ CORPUS_LANGUAGES = {
              "om", "pl", "pt", "pt-br", "ru", "sk", "sl", "sv", "tr", "vi", "zh-cn", "zh-tw"),
     "wiki40b": ("en", "fr", "de", "py", "ar", "bg", "ca", "cs", "da", "el", "es", "et", "fa", "fi", "he", "hi", "hr", "hu", "id", "it", "ja", "ko", "lt",
                 "lv", "ms", "nl", "no", "pl", "pt", "ro", "ru", "sk", "sl", "sr", "sv", "th", "tl", "tr", "uk", "vi", "zh-cn", "zh-tw"),
-    "mini": ("en", "fr", "de", "py")}
-CORPORA = ("auto", "help", "wiki40b", "mini", "folder:PATH")
+    "reference": ("en", "fr", "de", "py", "es", "id", "it", "ja", "pt", "pt-br", "zh-cn", "zh-tw"),
+    "mini": ("en", "fr", "de", "py", "es", "it", "sql", "bash")}
+CORPORA = ("auto", "help", "wiki40b", "reference", "mini", "folder:PATH")
 
 
 def repository() -> Path:

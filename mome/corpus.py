@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
 import platform
@@ -11,6 +12,7 @@ import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import lxml.etree
@@ -26,6 +28,8 @@ log = logging.getLogger("mome")
 BLOCKS = {"h1", "h2", "h3", "h4", "h5", "h6", "p", "pre"}
 # Folders of the CPython library that are tests, data tables or vendored wheels rather than Python a person would read.
 SKIPPED_PYTHON = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "encodings", "pydoc_data", "ensurepip", "turtledemo"}
+# Installed packages whose source is the reference corpus' Python: other hands and subjects than the standard library's.
+REFERENCE_PACKAGES = ("matplotlib", "pandas", "seaborn", "sklearn")
 TEXT_ENDINGS = {".txt", ".md", ".jsonl", ".parquet"}
 CODE_ENDINGS = {".py", ".js", ".mjs", ".ts", ".c", ".h", ".cc", ".cpp", ".hpp", ".cs", ".java", ".kt", ".scala", ".go", ".rs", ".swift", ".rb", ".php",
                 ".pl", ".r", ".R", ".jl", ".lua", ".hs", ".sh", ".sql"}
@@ -49,13 +53,21 @@ def help_documents(languages: list[str]) -> Iterator[dict]:
 
 
 def fetch_help_packages(languages: list[str], scratch: Path) -> dict[str, Path]:
-    """Download and unpack the help packages under `scratch`; return the folder of pages of each language.
+    """Download and unpack the help packages under `scratch`; return the folder of pages of each language."""
+    codes = {language: "en-us" if language == "en" else language for language in languages}
+    files = fetch_packages("help", [f"libreoffice-help-{code}" for code in codes.values()], scratch)
+    folders = {folder.name.lower(): folder / "text" for folder in (files / "usr/share/libreoffice/help").iterdir()}
+    return {language: folders[code] for language, code in codes.items()}
+
+
+def fetch_packages(corpus: str, packages: list[str], scratch: Path) -> Path:
+    """Download Debian packages and unpack them under `scratch`; return the folder that then holds their files.
 
     apt keeps its state and cache there too, so nothing is installed, no root is needed, and signatures are checked.
     """
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
-            raise CorpusUnavailable(f"corpus='help' needs {tool}, which this machine lacks; choose corpus='wiki40b', 'mini' or 'folder:PATH'")
+            raise CorpusUnavailable(f"corpus={corpus!r} needs {tool}, which this machine lacks; choose corpus='wiki40b', 'mini' or 'folder:PATH'")
     for folder in ("state/lists/partial", "cache/archives/partial", "debs", "pages"):
         (scratch / folder).mkdir(parents=True)
     options = [f"Dir::State={scratch / 'state'}", f"Dir::Cache={scratch / 'cache'}", "Acquire::Retries=3", "Acquire::http::Timeout=30",
@@ -63,17 +75,14 @@ def fetch_help_packages(languages: list[str], scratch: Path) -> dict[str, Path]:
     apt = ["apt-get", "-q", *(word for option in options for word in ("-o", option))]
     # A failing third-party source makes `update` fail although Debian's own lists are whole: the download decides.
     subprocess.run([*apt, "update"], cwd=scratch, capture_output=True, text=True, check=False)
-    codes = {language: "en-us" if language == "en" else language for language in languages}
-    packages = [f"libreoffice-help-{code}" for code in codes.values()]
     result = subprocess.run([*apt, "download", *packages], cwd=scratch / "debs", capture_output=True, text=True, check=False)
     archives = sorted((scratch / "debs").glob("*.deb"))
     if result.returncode or len(archives) < len(packages):
         reason = next((line for line in result.stderr.splitlines() if line.startswith("E:")), "no answer from the package servers")
-        raise CorpusUnavailable(f"corpus='help' cannot be downloaded ({reason}); check the network, or choose corpus='mini' or 'folder:PATH'")
+        raise CorpusUnavailable(f"corpus={corpus!r} cannot be downloaded ({reason}); check the network, or choose corpus='mini' or 'folder:PATH'")
     for archive in archives:
         subprocess.run(["dpkg-deb", "-x", str(archive), str(scratch / "pages")], check=True)
-    folders = {folder.name.lower(): folder / "text" for folder in (scratch / "pages/usr/share/libreoffice/help").iterdir()}
-    return {language: folders[code] for language, code in codes.items()}
+    return scratch / "pages"
 
 
 def parse_help_pages(roots: dict[str, Path], part: float = 1.0) -> Iterator[dict]:
@@ -103,6 +112,43 @@ def parse_help_page(html: bytes) -> str:
         text = element.text_content()
         lines += text.splitlines() if element.tag == "pre" else [" ".join(text.split())]
     return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def reference_documents(languages: list[str]) -> Iterator[dict]:
+    """Yield the sections of the Debian Reference (natural languages) and the source of installed packages (py).
+
+    The article id of a section is its page and anchor, the same in every language. Another domain than help: how a Debian
+    system is run, and how scientific Python is written.
+    """
+    natural = [language for language in languages if language != "py"]
+    if natural:
+        with tempfile.TemporaryDirectory(prefix="mome-reference-") as scratch:
+            files = fetch_packages("reference", [f"debian-reference-{language}" for language in natural], Path(scratch))
+            for language in natural:
+                for page in sorted((files / "usr/share/debian-reference").glob(f"*.{language}.html")):
+                    for anchor, text in parse_reference_page(page.read_bytes()).items():
+                        yield {"language": language, "article_id": f"{page.name.partition('.')[0]}#{anchor}", "text": text}
+    if "py" in languages:
+        for name in REFERENCE_PACKAGES:
+            root = Path(importlib.util.find_spec(name).origin).parent
+            for path in sorted(path for path in root.rglob("*.py") if not SKIPPED_PYTHON & set(path.relative_to(root).parts)):
+                text = path.read_text(encoding="utf-8")
+                if text.strip():
+                    yield {"language": "py", "article_id": f"{name}/{path.relative_to(root).as_posix()}", "text": text}
+
+
+def parse_reference_page(html: bytes) -> dict[str, str]:
+    """Return {anchor: text} of the page's sections, each without those within it."""
+    tree = lxml.html.document_fromstring(html, parser=lxml.html.HTMLParser(encoding="utf-8"))
+    sections: dict[str, list[str]] = {}
+    for element in tree.iter(*BLOCKS):
+        section = next((parent for parent in element.iterancestors("div") if parent.get("class") == "section"), None)
+        anchor = None if section is None else next((link.get("id") for link in section.iter("a") if link.get("id")), None)
+        if anchor is not None and not any(parent.tag in BLOCKS for parent in element.iterancestors()):
+            text = element.text_content()
+            lines = text.splitlines() if element.tag == "pre" else [" ".join(text.split())]
+            sections.setdefault(anchor, []).extend(line.rstrip() for line in lines if line.strip())
+    return {anchor: "\n".join(lines) for anchor, lines in sections.items() if lines}
 
 
 def python_documents(part: float = 1.0) -> Iterator[dict]:
@@ -211,6 +257,8 @@ def read_documents(corpus: str, languages: list[str], characters: int, common_ar
     check_languages(languages, corpus_languages(corpus))
     if corpus == "help":
         documents = help_documents(languages)
+    elif corpus == "reference":
+        documents = reference_documents(languages)
     elif corpus == "wiki40b":
         documents = hub_documents(languages, characters, common_articles, scratch)
     else:
@@ -236,6 +284,8 @@ def corpus_version(corpus: str, languages: list[str]) -> dict:
     """Return what, beside its name, tells one state of a corpus from another; it becomes part of the artefact's name."""
     if corpus == "help":
         return {"python": platform.python_version()} if "py" in languages else {}
+    if corpus == "reference":
+        return {name: version({"sklearn": "scikit-learn"}.get(name, name)) for name in REFERENCE_PACKAGES} if "py" in languages else {}
     if corpus == "wiki40b":
         return {}
     digest, folder = hashlib.sha256(), corpus_folder(corpus)

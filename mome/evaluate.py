@@ -144,3 +144,100 @@ def check_score_matrix(score_matrix: pd.DataFrame) -> np.ndarray:
         raise ValueError(f"score_matrix needs one row and one column per language in the same order, at least two; "
                          f"got rows {list(score_matrix.index)} and columns {list(score_matrix.columns)}")
     return score_matrix.to_numpy(dtype=float)
+
+
+def bootstrap_scores(predictions: pd.DataFrame, languages: list[str], draws: int = 1_000, seed: int = 0) -> pd.DataFrame:
+    """Return precision, recall and f1 of a classifier with 95 % bootstrap intervals over articles.
+
+    `predictions` has one line per sequence: article_id, label, predicted (positions in `languages`). Returned columns:
+    language ("all" is the mean weighted by true sequences), metric, value, low, high. Articles are drawn whole, as their
+    sequences are not independent; where no draw holds an error the interval has no width and says too little.
+    """
+    n = len(languages)
+    codes, articles = pd.factorize(predictions.article_id)
+    cells = np.zeros((len(articles), n * n))
+    np.add.at(cells, (codes, (predictions.label * n + predictions.predicted).to_numpy()), 1)
+    weights = np.random.default_rng(seed).multinomial(len(articles), np.full(len(articles), 1 / len(articles)), size=draws)
+    observed, drawn = score_confusions(cells.sum(axis=0).reshape(1, n, n)), score_confusions((weights @ cells).reshape(draws, n, n))
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    return pd.DataFrame([{"language": language, "metric": metric, "value": observed[0, m, k], "low": low[m, k], "high": high[m, k]}
+                         for k, language in enumerate([*languages, "all"]) for m, metric in enumerate(("precision", "recall", "f1"))])
+
+
+def score_confusions(confusions: np.ndarray) -> np.ndarray:
+    """Return (B, 3, E + 1): precision, recall and f1 of confusions (B, E true, E predicted) per class and, last, weighted by true counts.
+
+    As in scikit-learn with zero_division=0: a class that is never predicted has precision 0.
+    """
+    right, true, read = np.diagonal(confusions, axis1=1, axis2=2), confusions.sum(axis=2), confusions.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = np.nan_to_num(np.stack([right / read, right / true, 2 * right / (true + read)], axis=1))
+    weighted = (parts * true[:, None]).sum(axis=2, keepdims=True) / true.sum(axis=1)[:, None, None]
+    return np.concatenate([parts, weighted], axis=2)
+
+
+def reliability(confidence: np.ndarray, is_right: np.ndarray, n_bins: int = 10) -> pd.DataFrame:
+    """Return one line per bin of confidence that holds anything: confidence (its mean), accuracy, n. Bins are of equal width."""
+    table = pd.DataFrame({"confidence": confidence, "accuracy": is_right.astype(float)})
+    bins = np.clip((table.confidence * n_bins).astype(int), 0, n_bins - 1)
+    return table.groupby(bins).agg(confidence=("confidence", "mean"), accuracy=("accuracy", "mean"), n=("accuracy", "size")).reset_index(drop=True)
+
+
+def calibration_error(confidence: np.ndarray, is_right: np.ndarray, n_bins: int = 10) -> float:
+    """Return the expected calibration error in [0, 1]: the mean gap between confidence and accuracy over bins, weighted by their size.
+
+    Naeini, Cooper, Hauskrecht 2015; Guo et al. 2017, eq. 3.
+    """
+    table = reliability(confidence, is_right, n_bins)
+    return float(((table.accuracy - table.confidence).abs() * table.n).sum() / table.n.sum())
+
+
+def risk_coverage(confidence: np.ndarray, is_right: np.ndarray) -> pd.DataFrame:
+    """Return what abstaining buys: at every threshold the coverage (share answered) and the risk (share of the answers that are wrong).
+
+    Sequences of equal confidence are answered together. El-Yaniv and Wiener 2010; Geifman and El-Yaniv 2017.
+    """
+    table = pd.DataFrame({"threshold": confidence, "wrong": 1 - is_right.astype(float)}).groupby("threshold").wrong.agg(["sum", "size"])
+    table = table.sort_index(ascending=False).cumsum()
+    return pd.DataFrame({"threshold": table.index, "coverage": table["size"].to_numpy() / len(confidence), "risk": (table["sum"] / table["size"]).to_numpy()})
+
+
+def routing_price(expert_nats: np.ndarray, labels: np.ndarray, shares: np.ndarray, n_bytes: np.ndarray) -> float:
+    """Return the price of routing in bits per byte: what the experts that were chosen need beyond each sequence's own expert.
+
+    expert_nats (N, E) are nats of each sequence under each expert, `labels` (N,) its own, `shares` (N, E) how often each
+    expert is chosen for it (one-hot for a router, 1 / E for a random one). Negative where other experts predict better.
+    """
+    own = expert_nats[np.arange(len(labels)), labels]
+    return float(((expert_nats * shares).sum(axis=1) - own).sum() / np.log(2) / n_bytes.sum())
+
+
+def price_routes(expert_scores: pd.DataFrame, predictions: pd.DataFrame, languages: list[str]) -> tuple[pd.DataFrame, float]:
+    """Return the `routing_price` of every classifier and prefix, and that of a random router.
+
+    `expert_scores` has a column of nats for each language's expert, with row, language and n_bytes; `predictions` has
+    classifier, prefix, row, label, predicted. Columns: classifier, prefix, price, and confusion_weighted: the price if the
+    misread sequences of a language were like any other of it.
+    """
+    table = expert_scores.set_index("row")
+    own, nats, n_bytes = table.language.map(languages.index).to_numpy(), table[languages].to_numpy(), table.n_bytes.to_numpy()
+    rows = []
+    for (name, prefix), part in predictions.groupby(["classifier", "prefix"], sort=False):
+        confusion = pd.crosstab(part.label, part.predicted, normalize="index").reindex(columns=range(len(languages)), fill_value=0.0).to_numpy()
+        taken = np.eye(len(languages))[part.set_index("row").predicted.loc[table.index]]
+        rows.append({"classifier": name, "prefix": prefix, "price": routing_price(nats, own, taken, n_bytes),
+                     "confusion_weighted": routing_price(nats, own, confusion[own], n_bytes)})
+    return pd.DataFrame(rows), routing_price(nats, own, np.full_like(nats, 1 / len(languages)), n_bytes)
+
+
+def calibrate(predictions: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Return calibration_error by classifier and prefix, and each classifier's `reliability` over all prefixes.
+
+    `predictions` has classifier, prefix, label, predicted, confidence; classifiers without confidence are left out.
+    """
+    sure = predictions[predictions.confidence.notna()].assign(is_right=lambda table: table.predicted == table.label)
+    errors = [{"classifier": name, "prefix": prefix, "calibration_error": calibration_error(part.confidence.to_numpy(), part.is_right.to_numpy())}
+              for (name, prefix), part in sure.groupby(["classifier", "prefix"], sort=False)]
+    return pd.DataFrame(errors), {name: reliability(part.confidence.to_numpy(), part.is_right.to_numpy())
+                                  for name, part in sure.groupby("classifier", sort=False)}
+

@@ -18,6 +18,8 @@ HELP, WIKI = "LibreOffice's help, from Debian's packages libreoffice-help-*", "W
 SOURCES = {
     "help": (HELP, "MPL 2.0, some parts Apache 2.0", "the installed CPython library, without its tests", "PSF licence 2.0"),
     "wiki40b": (WIKI, "CC BY-SA 3.0", "CodeParrot-clean on the hub", "each file under its repository's licence"),
+    "reference": ("the Debian Reference, from Debian's packages debian-reference-*", "GPL 2 or later",
+                  "the source of installed packages (matplotlib, pandas, seaborn, scikit-learn)", "each package's own, BSD-like"),
     "mini": ("short articles written for the MoME workbook", "MIT", "small Python files written for the MoME workbook", "MIT"),
     "folder": ("a folder of the user's own", "the user's to state", "a folder of the user's own", "the user's to state")}
 

@@ -22,13 +22,15 @@ class MoMEConfig(PreTrainedConfig):
 
     model_type = "mome"
 
-    def __init__(self, languages=("en", "fr", "de", "py"), body=None, has_common_expert=False, tie_word_embeddings=True, **kwargs):
+    def __init__(self, languages=("en", "fr", "de", "py"), body=None, has_common_expert=False, tie_word_embeddings=True,
+                 tokenizer_sha256="", **kwargs):
         kwargs = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0} | kwargs
         super().__init__(**kwargs)
         self.tie_word_embeddings = tie_word_embeddings
         self.languages = list(languages)
         self.body = dict(body or {})
         self.has_common_expert = has_common_expert
+        self.tokenizer_sha256 = tokenizer_sha256  # of the tokenizer whose ids the router was fitted on
         self.vocab_size = self.body.get("vocab_size", 50_257)
         self.hidden_size = self.body.get("n_embd", 768)
         self.num_hidden_layers = self.body.get("n_layer", 12)
@@ -58,7 +60,7 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
         self.common_expert = build_body(body_config) if config.has_common_expert else None
         # The paper's head is untied and has a bias; tied, as in GPT-2, it has neither weights of its own nor a bias.
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=not config.tie_word_embeddings)
-        self.router = Router(config.vocab_size, config.languages)
+        self.router = Router(config.vocab_size, config.languages, config.tokenizer_sha256)
         self.post_init()
 
     def get_input_embeddings(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import matplotlib.pyplot as plt
@@ -16,6 +17,7 @@ from mome.config import LANGUAGE_NAMES
 # Okabe and Ito's palette, which most colour-blind readers can tell apart.
 LANGUAGE_COLORS = {"en": "#0072B2", "fr": "#D55E00", "de": "#009E73", "py": "#CC79A7"}
 OTHER_COLORS = ("#E69F00", "#56B4E9", "#7F7F7F", "#A0522D", "#6A51A3", "#2F4F4F")
+CLASSIFIER_COLORS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A51A3", "#A0522D", "#7F7F7F", "#66A61E", "#BBBBBB")
 LOWER, HIGHER = "lower is better", "higher is better"
 
 
@@ -156,11 +158,11 @@ def plot_router_prefixes(scores: pd.DataFrame) -> Figure:
     """Error (1 - weighted F1, percent, log) against the number of tokens read, one line per classifier; several seeds as their mean with points."""
     figure, ax = plt.subplots(figsize=(8.4, 4.6))
     order = scores[scores.whole_sequence].groupby("classifier").f1.mean().sort_values().index
-    colors = dict(zip(order[::-1], ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999") * len(order), strict=False))
+    colors = dict(zip(order[::-1], CLASSIFIER_COLORS * len(order), strict=False))
     # An error of 0 cannot stand on a log axis: half of one sequence is drawn instead, and said.
     floor = 50 / scores.n_sequences.iloc[0]
     error = (100 * (1 - scores.f1)).clip(lower=floor)
-    for name, marker in zip(order, "osDv^<>P" * len(order), strict=False):
+    for name, marker in zip(order, "osDv^<>PXpd*" * len(order), strict=False):
         part = error[scores.classifier == name].groupby(scores.prefix)
         ax.plot(part.mean(), marker=marker, ms=4.5, lw=1.6, color=colors[name], label=name.replace("_", " "))
         if "seed" in scores and scores.seed.nunique() > 1:
@@ -185,14 +187,15 @@ def label_log_axis(axis) -> None:
 
 
 def plot_router_cost(scores: pd.DataFrame) -> Figure:
-    """Error on whole sequences beside what it costs, all on log axes: seconds to fit and sequences per second; several seeds as their mean."""
-    means = scores[scores.whole_sequence].groupby("classifier")[["f1", "fit_seconds", "sequences_per_second"]].mean().sort_values("f1")
+    """Error on whole sequences beside what it costs, on log axes: seconds to fit, sequences per second, megabytes; several seeds as their mean."""
+    means = scores[scores.whole_sequence].groupby("classifier")[["f1", "fit_seconds", "sequences_per_second", "stored_bytes"]].mean().sort_values("f1")
+    means["stored_megabytes"] = means.stored_bytes / 1e6
     means["error"] = 100 * (1 - means.f1)
     floor = 50 / scores.n_sequences.iloc[0]  # where an error of 0 is drawn on the log axis; its label says 0
     names = means.index.str.replace("_", " ")
-    figure, axes = plt.subplots(1, 3, figsize=(11, 0.9 + 0.38 * len(means)), sharey=True)
-    panels = (("error", f"1 - weighted F1, percent ({LOWER})", "{:.2g}"), ("fit_seconds", f"seconds to fit ({LOWER})", "{:.2g}"),
-              ("sequences_per_second", f"sequences per second ({HIGHER})", "{:,.0f}"))
+    figure, axes = plt.subplots(1, 4, figsize=(13, 0.9 + 0.38 * len(means)), sharey=True)
+    panels = (("error", f"1 - weighted F1, percent\n({LOWER})", "{:.2g}"), ("fit_seconds", f"seconds to fit\n({LOWER})", "{:.2g}"),
+              ("sequences_per_second", f"sequences per second\n({HIGHER})", "{:,.0f}"), ("stored_megabytes", f"megabytes stored\n({LOWER})", "{:.2g}"))
     for ax, (column, label, form) in zip(axes, panels, strict=True):
         drawn = means[column].clip(lower=floor) if column == "error" else means[column]
         ax.scatter(drawn, names, color="#0072B2", zorder=3)
@@ -218,6 +221,79 @@ def plot_router_errors(intervals: pd.DataFrame, claimed: float | None = None) ->
     ax.set(xlabel=f"sequences misread, percent ({LOWER})", xlim=(-0.03 * table.high.max(), None))
     ax.margins(y=0.12)
     return figure
+
+
+def plot_intervals(table: pd.DataFrame, row: str, by: str, label: str) -> Figure:
+    """`value` with its interval `low` to `high`, a row per value of `row`, a colour per value of `by`."""
+    rows, names = list(dict.fromkeys(table[row]))[::-1], list(dict.fromkeys(table[by]))
+    figure, ax = plt.subplots(figsize=(7.8, 1.2 + 0.45 * len(rows)))
+    for number, (name, color) in enumerate(zip(names, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=False)):
+        part = table[table[by] == name].set_index(row).loc[rows]
+        heights = np.arange(len(rows)) - (number - (len(names) - 1) / 2) * 0.22
+        ax.errorbar(part.value, heights, xerr=[part.value - part.low, part.high - part.value], fmt="o", color=color, capsize=3, lw=1.4, label=name)
+        for value, height in zip(part.value, heights, strict=True):
+            ax.annotate(f"{value:.4f}", (value, height), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=7.5)
+    ax.set(xlabel=label)
+    ax.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows])
+    ax.margins(y=0.15)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
+def plot_lines(table: pd.DataFrame, x: str, y: str, by: str, xlabel: str, ylabel: str, *, panel: str | None = None, bounds: dict[str, float] | None = None,
+               colors: dict[str, str] | None = None, log_x: bool = False, markers: bool = True) -> Figure:
+    """`y` against `x`, one line per value of `by`, one panel per value of `panel`; `bounds` maps names to dashed levels."""
+    panels = list(dict.fromkeys(table[panel])) if panel else [None]
+    names = list(dict.fromkeys(table[by]))
+    colors = colors or dict(zip(names, CLASSIFIER_COLORS * len(names), strict=False))
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.0 + 3.4 * len(panels) + (1.6 if len(panels) == 1 else 0), 3.8), sharey=True, squeeze=False)
+    for ax, title in zip(axes[0], panels, strict=True):
+        part = table if panel is None else table[table[panel] == title]
+        for name, marker in zip(names, "osDv^<>PXpd*" * len(names), strict=False):
+            line = part[part[by] == name].groupby(x)[y].mean()
+            ax.plot(line, marker=marker if markers else "", ms=4.5, lw=1.7, color=colors[name], label=language_name(name).replace("_", " "))
+        for name, level in (bounds or {}).items():
+            ax.axhline(level, color="grey", ls="--", lw=1)
+            ax.text(0.99, level, name, fontsize=8, color="grey", ha="right", va="bottom", transform=ax.get_yaxis_transform())
+        ax.set(xlabel=xlabel, title="" if title is None else language_name(title))
+        if log_x:
+            ax.set_xscale("log")
+            ax.set_xticks(sorted(table[x].unique()), [f"{tick:g}" for tick in sorted(table[x].unique())])
+            ax.xaxis.minorticks_off()
+    axes[0, 0].set(ylabel=ylabel)
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
+def plot_reliability(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Accuracy against confidence, a panel per classifier, points sized by their share. Each table: confidence, accuracy, n."""
+    figure, axes = plt.subplots(1, len(tables), figsize=(1.0 + 3.0 * len(tables), 3.5), sharey=True, squeeze=False)
+    for ax, (name, table) in zip(axes[0], tables.items(), strict=True):
+        ax.plot([0, 1], [0, 1], color="grey", ls="--", lw=1)
+        ax.plot(table.confidence, table.accuracy, color="#0072B2", lw=1)
+        ax.scatter(table.confidence, table.accuracy, s=15 + 300 * table.n / table.n.sum(), color="#0072B2", alpha=0.8, lw=0)
+        ax.set(title=name, xlabel="confidence (largest probability)", xlim=(0, 1.03), ylim=(0, 1.03))
+    axes[0, 0].set(ylabel="accuracy")
+    return figure
+
+
+def color_text(pieces: list[str], probabilities: np.ndarray, languages: list[str]) -> str:
+    """Return HTML of the tokens' texts, each on the colour of the language that is most probable after it, stronger the surer.
+
+    `probabilities` is (tokens, languages). Hovering over a token shows its numbers.
+    """
+    spans = []
+    for piece, probs in zip(pieces, probabilities, strict=True):
+        best = int(probs.argmax())
+        # From one over the number of languages, where nothing is known, to 1.
+        strength = (probs[best] - 1 / len(languages)) / (1 - 1 / len(languages))
+        color = f"{language_color(languages[best], languages)}{round(20 + 150 * max(0.0, float(strength))):02x}"
+        numbers = ", ".join(f"{language_name(name)} {value:.2f}" for name, value in zip(languages, probs, strict=True))
+        text = html.escape(piece).replace("\n", "&crarr;<br>").replace(" ", "&nbsp;")
+        spans.append(f'<span style="background:{color};color:#000" title="{html.escape(numbers)}">{text}</span>')
+    key = " ".join(f'<span style="background:{language_color(name, languages)}aa;color:#000">&nbsp;{html.escape(language_name(name))}&nbsp;</span>'
+                   for name in languages)
+    return f'<div style="font-family:monospace;line-height:1.6;background:#fff;padding:6px">{key}<br><br>{"".join(spans)}</div>'
 
 
 def plot_router_trace(probabilities: pd.DataFrame, switch: int) -> Figure:

@@ -18,11 +18,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from mome import corpus as corpora
 from mome import data as packing
-from mome import distill, evaluate, models, moe, router, train
+from mome import distill, evaluate, models, moe, probes, router, train
 from mome.artifacts import find_or_build, read_manifest
-from mome.config import Scale, check_choice, check_languages, check_range, check_shares
+from mome.clean import clean
+from mome.config import CORPUS_LANGUAGES, Scale, check_choice, check_languages, check_range, check_shares
 
 log = logging.getLogger("mome")
+CUT_CHARACTERS = 20_000  # of a text of the second corpus that are read
 MOE_VARIANTS = ("PLE", "JEET", "MoE-CE")
 # Part of an expert's token budget that PLE spends on its shared embedding once the experts are frozen.
 PLE_EMBEDDING_SHARE = 0.2
@@ -107,24 +109,49 @@ def build_data(corpus_path: Path, scale: Scale, seed: int) -> Path:
                          {"corpus": corpus_path})
 
 
+def second_corpus_rows(bench: Bench, corpus: str, at_most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows (N, T), language indices (N,) and article ids (N,) of another corpus, cut by this bench's tokenizer.
+
+    At most so many rows of a language, each of one article, cleaned as training texts are. `auto` is the Debian Reference
+    where the bench itself comes from Debian's packages; otherwise, and for an empty name, nothing (N = 0).
+    """
+    if corpus == "auto":
+        corpus = "reference" if bench.corpus == "help" and set(bench.languages) <= set(CORPUS_LANGUAGES["reference"]) else ""
+    rows, labels, article_ids = [np.zeros((0, bench.scale.context), dtype=np.uint16)], [], []
+    if corpus:
+        documents, _ = clean(pd.read_parquet(build_corpus(corpus, list(bench.languages), bench.scale) / "documents.parquet"))
+        for number, language in enumerate(bench.data.languages):
+            group = documents[documents.language == language].sample(frac=1, random_state=0)[:2 * at_most]
+            for article_id, text in zip(group.article_id, group.text, strict=True):
+                # A few rows of an article at most, so that no long file speaks for its language.
+                cut = probes.cut_texts([text[:CUT_CHARACTERS]], bench.data.tokenizer, bench.scale.context, 4)[:max(0, at_most - labels.count(number))]
+                rows.append(cut)
+                labels += [number] * len(cut)
+                article_ids += [article_id] * len(cut)
+    return np.concatenate(rows), np.array(labels, dtype=int), np.array(article_ids, dtype=object)
+
+
 def fit_router(bench: Bench) -> Path:
     """Return the artefact of the workbook's router: `router.safetensors`."""
     def build(folder):
         fitted, _ = router.fit_router(bench.data, bench.scale.router_rows)
         fitted.save(folder / "router.safetensors")
 
-    return find_or_build("router", {"rows_per_language": bench.scale.router_rows, "n_special": router.N_SPECIAL}, build, {"data": bench.data_path})
+    config = {"rows_per_language": bench.scale.router_rows, "n_special": router.N_SPECIAL,
+              "classifier": router.describe_classifier("logistic_regression")}
+    return find_or_build("router", config, build, {"data": bench.data_path})
 
 
 def compare_routers(bench: Bench, classifiers: list[str], prefixes: list[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the tables of `router.benchmark` on this bench."""
     def build(folder):
-        for name, table in zip(("scores", "confusion"), router.benchmark(bench.data, classifiers, bench.scale.router_rows, prefixes), strict=True):
+        for name, table in zip(("scores", "predictions"), router.benchmark(bench.data, classifiers, bench.scale.router_rows, prefixes), strict=True):
             table.to_parquet(folder / f"{name}.parquet")
 
-    config = {"classifiers": classifiers, "prefixes": prefixes, "rows_per_language": bench.scale.router_rows}
+    config = {"classifiers": [[name, router.describe_classifier(name)] for name in classifiers], "prefixes": prefixes,
+              "rows_per_language": bench.scale.router_rows}
     path = find_or_build("router_comparison", config, build, {"data": bench.data_path})
-    return pd.read_parquet(path / "scores.parquet"), pd.read_parquet(path / "confusion.parquet")
+    return pd.read_parquet(path / "scores.parquet"), pd.read_parquet(path / "predictions.parquet")
 
 
 def training_options(scale: Scale, learning_rate: float) -> dict:
@@ -278,7 +305,8 @@ def train_moe(bench: Bench, variant: str, *, seed: int, kd_loss: str = "teacher_
 
     def build(folder):
         model = start_moe(bench, variant, seed, {language: parents.get(f"expert_{language}") for language in languages})
-        model.router = router.Router.load(parents["router"] / "router.safetensors")
+        model.router = router.Router.load(parents["router"] / "router.safetensors", data.tokenizer)
+        model.config.tokenizer_sha256 = model.router.tokenizer_sha256
         model.to(bench.device)
         told = told_forward(data.language_index("train"), bench.device)
         plan = train.plan_batches([student_rows(bench, language) for language in languages], steps, scale.batch_size, seed)
@@ -331,6 +359,32 @@ def score_uses(bench: Bench, model: moe.MoMEForCausalLM) -> pd.DataFrame:
         uses["routed, common off"] = lambda model, batch: model(input_ids=batch["input_ids"], common_expert="off").logits
         uses["common alone"] = lambda model, batch: model(input_ids=batch["input_ids"], common_expert="alone").logits
     return pd.concat([score(bench, forward, model).assign(use=use) for use, forward in uses.items()], ignore_index=True)
+
+
+def score_experts(bench: Bench, variant: str, seed: int) -> pd.DataFrame:
+    """Return nats of the scored validation sequences under every expert of a modular model, a common expert left out.
+
+    Columns: row (position within the validation split), language, article_id, n_tokens, n_bytes, and a column of nats for
+    each language's expert.
+    """
+    model_path = train_moe(bench, variant, seed=seed)
+
+    def build(folder):
+        model, table = load_moe(model_path).to(bench.device), None
+        use = {} if model.common_expert is None else {"common_expert": "off"}
+        for number, language in enumerate(bench.data.languages):
+            def forward(model, batch, number=number):
+                return model(input_ids=batch["input_ids"], expert_index=torch.full((len(batch["input_ids"]),), number, device=bench.device), **use).logits
+
+            scores = score(bench, forward, model)
+            table = scores.drop(columns="nats") if table is None else table
+            table[language] = scores.nats
+        numbers = [bench.data.row_numbers("validation", language, bench.scale.evaluation_rows) for language in bench.data.languages]
+        table.insert(0, "row", np.concatenate(numbers))
+        table.to_parquet(folder / "expert_scores.parquet")
+
+    path = find_or_build("expert_scores", {"evaluation_rows": bench.scale.evaluation_rows}, build, {"moe": model_path, "data": bench.data_path})
+    return pd.read_parquet(path / "expert_scores.parquet")
 
 
 def load_moe(path: Path) -> moe.MoMEForCausalLM:

@@ -85,6 +85,11 @@ def check_parameters(notebook: Path, given: dict) -> dict:
     if "variants" in declared and batch_size % len(languages):
         raise ValueError(f"languages={languages!r}: {len(languages)} languages cannot share batches of {batch_size} sequences equally; "
                          f"give overrides={{'batch_size': {len(languages) * max(1, batch_size // len(languages))}, ...}} and a micro_batch_size within it")
+    if values.get("experts"):
+        check_choice("experts", values["experts"], MOE_VARIANTS)
+    if values.get("second_corpus", "auto") not in ("", "auto"):
+        check_corpus(values["second_corpus"])
+        check_languages(languages, corpus_languages(values["second_corpus"]))
     for name, allowed in (("classifiers", CLASSIFIERS), ("variants", MOE_VARIANTS), ("order", languages)):
         for value in values.get(name, []):
             check_choice(name, value, allowed)

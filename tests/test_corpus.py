@@ -3,6 +3,7 @@
 import json
 import shutil
 import sysconfig
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pandas as pd
@@ -46,10 +47,17 @@ def write(root, files: dict) -> None:
 
 # The mini corpus
 
-def test_mini_has_the_same_articles_in_every_natural_language(mini):
+def test_mini_has_the_same_articles_in_every_natural_language_fewer_in_the_later_ones(mini):
     ids = {language: {row["article_id"] for row in mini if row["language"] == language} for language in MINI}
-    assert all(ids[language] == ids["en"] for language in MINI if language not in CODE_LANGUAGES)
-    assert len(ids["en"]) == len(ids["py"]) == 64
+    assert {language: len(found) for language, found in ids.items()} == {"en": 64, "fr": 64, "de": 64, "py": 64, "es": 20, "it": 20, "sql": 20, "bash": 20}
+    assert ids["en"] == ids["fr"] == ids["de"]
+    assert ids["es"] == ids["it"] < ids["en"]
+
+
+def test_the_code_of_mini_counts_as_code_and_its_prose_does_not(mini):
+    assert {language for language in MINI if language in CODE_LANGUAGES} == {"py", "sql", "bash"}
+    endings = {row["language"]: Path(row["article_id"]).suffix for row in mini}
+    assert endings == {"en": "", "fr": "", "de": "", "es": "", "it": "", "py": ".py", "sql": ".sql", "bash": ".sh"}
 
 
 def test_mini_gives_text_under_exactly_three_names(mini):
@@ -290,13 +298,13 @@ def test_help_that_cannot_be_downloaded_says_why(monkeypatch):
         read("help", ["fr"])
 
 
-@pytest.mark.parametrize(("name", "language"), [("help", "ar"), ("help", "js"), ("wiki40b", "eu"), ("mini", "eu")])
+@pytest.mark.parametrize(("name", "language"), [("help", "ar"), ("help", "js"), ("wiki40b", "eu"), ("mini", "eu"), ("reference", "eu"), ("reference", "js")])
 def test_a_language_that_a_corpus_does_not_have_is_refused_beside_those_it_has(name, language):
     with pytest.raises(ValueError, match=f"languages='{language}' is unknown; choose one of: en, fr, de"):
         read(name, ["en", language])
 
 
-@pytest.mark.parametrize("name", ["auto", "help", "wiki40b", "mini"])
+@pytest.mark.parametrize("name", ["auto", "help", "wiki40b", "reference", "mini"])
 def test_a_language_that_no_corpus_has_is_refused_before_anything_is_tried(monkeypatch, name):
     from mome import recipes
     from mome.config import resolve_scale
@@ -350,6 +358,81 @@ def test_a_corpus_that_is_silent_in_a_language_is_not_taken_for_whole(monkeypatc
     monkeypatch.setattr(hub, "download", lambda *_: iter(()))
     with pytest.raises(CorpusUnavailable, match=r"corpus='wiki40b' gave no document in: en, fr;.*common_articles=False"):
         read("wiki40b", ["en", "fr"])
+
+
+# The Debian Reference
+
+REFERENCE_PAGE = """<?xml version="1.0" encoding="UTF-8"?>
+<html xmlns="http://www.w3.org/1999/xhtml"><head><title>Kapitel 1</title></head><body>
+<div class="navheader"><table><tr><th>Chapter 1. GNU/Linux tutorials</th></tr><tr><td><a href="pr01.html">Prev</a></td></tr></table><p>Home</p></div>
+<div class="chapter"><div class="titlepage"><h1 class="title"><a id="_tutorials"></a>Chapter 1</h1></div><p>Before any section.</p>
+<div class="toc"><p><strong>Table of Contents</strong></p></div>
+<div class="section"><div class="titlepage"><h2 class="title"><a id="_console"></a>1.1.  Console
+  <em>basics</em></h2></div>
+<p>Für die <strong>Shell</strong> braucht man
+   Übung.</p>
+<div class="section"><h3 class="title"><a id="_prompt"></a>1.1.1. The prompt</h3>
+<p>Upon starting &amp; login:</p><pre class="screen">foo login:
+    root   
+
+<p>Password:</p></pre>
+<div class="itemizedlist"><ul><li class="listitem"><p>first point</p></li><li class="listitem"><p>second point</p></li></ul></div></div>
+<p>After the inner section.</p></div>
+<div class="section"><a id="_empty"></a><div class="empty"> </div></div>
+<div class="section"><p>A section without an anchor.</p></div></div>
+<div class="navfooter"><hr/><p>Next: Chapter 2</p></div></body></html>"""
+
+
+def test_a_reference_page_becomes_its_sections_by_anchor_each_without_those_within():
+    assert corpus.parse_reference_page(REFERENCE_PAGE.encode()) == {
+        "_console": "1.1. Console basics\nFür die Shell braucht man Übung.\nAfter the inner section.",
+        "_prompt": "1.1.1. The prompt\nUpon starting & login:\nfoo login:\n    root\nPassword:\nfirst point\nsecond point"}
+
+
+def test_a_reference_page_without_sections_gives_nothing():
+    assert corpus.parse_reference_page(b'<html><body><div class="navheader"><p>Home</p></div><h1>Title</h1></body></html>') == {}
+
+
+def test_reference_documents_are_sections_that_share_their_ids_in_all_languages(monkeypatch, tmp_path):
+    asked = []
+    inner = REFERENCE_PAGE.replace('"_console"', '"_files"').replace('"_prompt"', '"_modes"')
+    pages = {f"ch{number:02}.{language}.html": page for number, page in ((1, REFERENCE_PAGE), (2, inner)) for language in ("en", "pt", "pt-br", "zh-cn")}
+    write(tmp_path, {f"usr/share/debian-reference/{name}": page for name, page in pages.items()})
+    write(tmp_path, {f"usr/share/debian-reference/{name}": "no" for name in ("ch01.de.html", "debian-reference.en.txt.gz", "images/next.png")})
+    monkeypatch.setattr(corpus, "fetch_packages", lambda name, packages, scratch: asked.append((name, packages)) or tmp_path)
+    rows = read("reference", ["zh-cn", "en", "pt"])
+    assert asked == [("reference", ["debian-reference-zh-cn", "debian-reference-en", "debian-reference-pt"])]
+    ids = ["ch01#_console", "ch01#_prompt", "ch02#_files", "ch02#_modes"]
+    assert [(row["language"], row["article_id"]) for row in rows] == [(language, name) for language in ("zh-cn", "en", "pt") for name in ids]
+    assert all(set(row) == {"language", "article_id", "text"} and row["text"].strip() for row in rows)
+
+
+def test_the_python_of_the_reference_is_that_of_installed_packages_and_needs_no_download(monkeypatch, tmp_path):
+    monkeypatch.setattr(corpus, "fetch_packages", lambda *_: pytest.fail("a package was fetched"))
+    monkeypatch.setattr(corpus, "REFERENCE_PACKAGES", ("one", "two"))
+    monkeypatch.setattr(corpus.importlib.util, "find_spec", lambda name: ModuleSpec(name, None, origin=f"{tmp_path}/{name}/__init__.py"))
+    write(tmp_path, {"one/__init__.py": "", "one/plot.py": "x = 1", "one/tests/test_plot.py": "no", "two/__init__.py": "y = 2", "two/deep/plot.py": "z = 3"})
+    assert [(row["article_id"], row["text"]) for row in read("reference", ["py"])] == [
+        ("one/plot.py", "x = 1"), ("two/__init__.py", "y = 2"), ("two/deep/plot.py", "z = 3")]
+
+
+def test_a_reference_that_cannot_be_fetched_names_itself(monkeypatch):
+    reach(monkeypatch, tools=False, hub_answers=False)
+    with pytest.raises(CorpusUnavailable, match="corpus='reference' needs apt-get"):
+        read("reference", ["en"])
+
+
+def test_a_reference_that_is_silent_in_a_language_is_not_taken_for_whole(monkeypatch, tmp_path):
+    write(tmp_path, {"usr/share/debian-reference/ch01.en.html": REFERENCE_PAGE})
+    monkeypatch.setattr(corpus, "fetch_packages", lambda *_: tmp_path)
+    with pytest.raises(CorpusUnavailable, match="corpus='reference' gave no document in: fr"):
+        read("reference", ["en", "fr"])
+
+
+def test_every_language_of_the_reference_can_be_asked_for_by_name_and_auto_never_takes_it(monkeypatch):
+    reach(monkeypatch, tools=True, hub_answers=True)
+    assert [name for name, _ in corpus_candidates("reference", ["en"])] == ["reference"]
+    assert "reference" not in [name for name, _ in corpus_candidates("auto", ["en", "py"])]
 
 
 # The hub
@@ -424,7 +507,7 @@ def test_auto_asks_the_hub_only_when_help_was_not_to_be_had(monkeypatch):
     assert next(corpus_candidates("auto", ["en"]))[0] == "help"
 
 
-@pytest.mark.parametrize("name", ["help", "wiki40b", "mini"])
+@pytest.mark.parametrize("name", ["help", "wiki40b", "reference", "mini"])
 def test_a_corpus_chosen_by_name_never_falls_back(monkeypatch, name):
     reach(monkeypatch, tools=False, hub_answers=False)
     assert [candidate for candidate, _ in corpus_candidates(name, ["en"])] == [name]
@@ -495,6 +578,11 @@ def test_compiled_files_do_not_change_the_content_hash(tmp_path):
 def test_the_python_version_tells_states_of_help_apart_only_with_code():
     assert corpus_version("help", ["en", "py"]) == {"python": corpus.platform.python_version()}
     assert corpus_version("help", ["en"]) == {}
+
+
+def test_package_versions_tell_states_of_the_reference_apart_only_with_code():
+    assert set(corpus_version("reference", ["en", "py"])) == set(corpus.REFERENCE_PACKAGES)
+    assert corpus_version("reference", ["en"]) == {}
 
 
 # Known faults, each with its smallest example

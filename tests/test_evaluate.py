@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import precision_recall_fscore_support
 
 from mome import evaluate
 
@@ -106,3 +107,142 @@ def test_arms_are_alike_only_when_the_whole_interval_is_within_the_margin(low, h
 @pytest.mark.parametrize(("answers", "verdict"), [((True, True), "holds"), ((True, None), "cannot tell"), ((False, None), "does not hold")])
 def test_a_claim_holds_only_when_all_its_parts_do(answers, verdict):
     assert evaluate.conclude(dict(zip("ab", answers, strict=True)))[0] == verdict
+
+
+# A classifier's scores
+
+@pytest.mark.parametrize("never_predicted", [[], [1], [0, 2], [0, 1, 2, 3]])
+def test_scores_of_confusions_are_those_of_scikit_learn(never_predicted):
+    generator = np.random.default_rng(len(never_predicted))
+    label, predicted = generator.integers(0, 4, 60), generator.choice([k for k in range(5) if k not in never_predicted], 60)
+    confusion = np.zeros((5, 5))
+    np.add.at(confusion, (label, predicted), 1)  # the fifth language is true of no sequence
+    found = evaluate.score_confusions(np.stack([confusion, 3 * confusion, np.eye(5)]))
+    assert found.shape == (3, 3, 6)
+    for average, columns in ((None, slice(0, 5)), ("weighted", 5)):
+        expected = precision_recall_fscore_support(label, predicted, labels=range(5), average=average, zero_division=0)[:3]
+        np.testing.assert_allclose(found[0][:, columns], expected)
+    np.testing.assert_allclose(found[1], found[0])
+    np.testing.assert_allclose(found[2], 1)
+
+
+def predictions_of(n_articles: int, per_article: int, accuracy: float, seed: int = 0) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    label = np.repeat(np.arange(n_articles) % 3, per_article)
+    wrong = generator.random(n_articles).repeat(per_article) >= accuracy  # an article is wrong as a whole
+    return pd.DataFrame({"article_id": np.repeat([f"a{n}" for n in range(n_articles)], per_article), "label": label,
+                         "predicted": np.where(wrong, (label + 1) % 3, label)})
+
+
+def test_bootstrapped_scores_are_scikit_learns_within_their_intervals():
+    predictions, languages = predictions_of(60, 4, 0.8), ["en", "fr", "de"]
+    table = evaluate.bootstrap_scores(predictions, languages)
+    assert list(table) == ["language", "metric", "value", "low", "high"]
+    assert len(table) == 12
+    values = table.pivot(index="language", columns="metric", values="value")[["precision", "recall", "f1"]]
+    expected = precision_recall_fscore_support(predictions.label, predictions.predicted)[:3]
+    np.testing.assert_allclose(values.loc[languages].T, expected)
+    np.testing.assert_allclose(values.loc["all"], precision_recall_fscore_support(predictions.label, predictions.predicted, average="weighted")[:3])
+    assert ((table.low < table.value) & (table.value < table.high)).all()
+    assert table.low.min() >= 0
+    assert table.high.max() <= 1
+
+
+def test_without_errors_the_interval_has_no_width():
+    table = evaluate.bootstrap_scores(predictions_of(60, 2, 1.1), ["en", "fr", "de"])
+    assert (table[["value", "low", "high"]] == 1).all(axis=None)
+
+
+def test_fewer_articles_give_a_wider_interval_though_the_sequences_are_as_many():
+    widths = []
+    for n_articles, per_article in ((30, 40), (300, 4)):
+        table = evaluate.bootstrap_scores(predictions_of(n_articles, per_article, 0.8), ["en", "fr", "de"]).query("language == 'all'")
+        widths.append((table.high - table.low).mean())
+    assert widths[0] > 2 * widths[1]
+
+
+def test_the_bootstrap_of_scores_depends_on_its_seed_only():
+    predictions = predictions_of(60, 2, 0.8)
+    first, again, other = (evaluate.bootstrap_scores(predictions, ["en", "fr", "de"], seed=seed) for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(first, again)
+    assert not first.low.equals(other.low)
+    assert first.value.equals(other.value)
+
+
+# Confidence
+
+def test_reliability_by_hand():
+    confidence, is_right = np.array([0.05, 0.62, 0.68, 0.95, 1.0, 1.0]), np.array([False, True, False, True, True, False])
+    table = evaluate.reliability(confidence, is_right)
+    assert table.n.tolist() == [1, 2, 3]
+    assert table.confidence.tolist() == pytest.approx([0.05, 0.65, 2.95 / 3])
+    assert table.accuracy.tolist() == pytest.approx([0, 0.5, 2 / 3])
+    assert evaluate.calibration_error(confidence, is_right) == pytest.approx((0.05 + 2 * 0.15 + 3 * (2.95 / 3 - 2 / 3)) / 6)
+
+
+def test_a_perfectly_calibrated_classifier_has_no_error_and_one_always_sure_and_wrong_has_one():
+    confidence = np.repeat([0.25, 0.5, 0.75, 1.0], 4)
+    is_right = np.array([1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1], dtype=bool)
+    assert evaluate.calibration_error(confidence, is_right) == pytest.approx(0)
+    assert evaluate.calibration_error(np.ones(5), np.zeros(5, dtype=bool)) == 1
+    assert evaluate.calibration_error(np.ones(5), np.ones(5, dtype=bool)) == 0
+
+
+@pytest.mark.parametrize("n_bins", [1, 2, 7, 100])
+def test_bins_hold_every_sequence_once(n_bins):
+    generator = np.random.default_rng(0)
+    confidence = np.append(generator.random(200), [0.0, 1.0])
+    is_right = generator.random(202) < confidence
+    table = evaluate.reliability(confidence, is_right, n_bins)
+    assert table.n.sum() == 202
+    assert len(table) <= n_bins
+    assert (table.confidence * table.n).sum() == pytest.approx(confidence.sum())
+    assert (table.accuracy * table.n).sum() == pytest.approx(is_right.sum())
+    assert table.confidence.is_monotonic_increasing
+
+
+def test_risk_and_coverage_by_hand_with_ties_answered_together():
+    confidence, is_right = np.array([0.9, 0.5, 0.9, 0.7, 0.5]), np.array([True, False, False, True, True])
+    table = evaluate.risk_coverage(confidence, is_right)
+    assert table.threshold.tolist() == [0.9, 0.7, 0.5]
+    assert table.coverage.tolist() == pytest.approx([0.4, 0.6, 1.0])
+    assert table.risk.tolist() == pytest.approx([1 / 2, 1 / 3, 2 / 5])
+
+
+def test_answering_everything_has_the_risk_of_the_overall_error():
+    generator = np.random.default_rng(0)
+    confidence, is_right = generator.random(100).round(1), generator.random(100) < 0.7
+    table = evaluate.risk_coverage(confidence, is_right)
+    assert (table.coverage.iloc[-1], table.risk.iloc[-1]) == pytest.approx((1, 1 - is_right.mean()))
+    assert table.coverage.is_monotonic_increasing
+    assert (evaluate.risk_coverage(confidence, np.ones(100, dtype=bool)).risk == 0).all()
+
+
+# What routing costs
+
+NATS, LABELS, BYTES = np.array([[10.0, 14.0, 12.0], [9.0, 6.0, 9.0], [20.0, 20.0, 5.0]]), np.array([0, 1, 2]), np.array([8, 4, 4])
+
+
+def test_the_price_of_one_wrong_choice_is_its_extra_bits_over_all_bytes():
+    oracle = np.eye(3)[LABELS]
+    assert evaluate.routing_price(NATS, LABELS, oracle, BYTES) == 0
+    wrong = np.eye(3)[[1, 1, 2]]
+    assert evaluate.routing_price(NATS, LABELS, wrong, BYTES) == pytest.approx(4 / np.log(2) / 16)
+
+
+def test_the_price_is_negative_where_another_expert_predicts_better():
+    assert evaluate.routing_price(NATS, np.array([1, 1, 2]), np.eye(3)[[0, 1, 2]], BYTES) == pytest.approx(-4 / np.log(2) / 16)
+
+
+def test_a_random_router_pays_the_mean_over_the_experts():
+    prices = [evaluate.routing_price(NATS, LABELS, np.eye(3)[np.full(3, expert)], BYTES) for expert in range(3)]
+    assert evaluate.routing_price(NATS, LABELS, np.full((3, 3), 1 / 3), BYTES) == pytest.approx(np.mean(prices))
+
+
+def test_weighted_with_a_confusion_matrix_the_price_is_its_expectation():
+    confusion = np.array([[0.8, 0.15, 0.05], [0.1, 0.9, 0.0], [0.25, 0.25, 0.5]])
+    expected = 0.15 * 4 + 0.05 * 2 + 0.1 * 3 + 0.5 * 15  # nats beyond each row's own expert
+    assert evaluate.routing_price(NATS, LABELS, confusion[LABELS], BYTES) == pytest.approx(expected / np.log(2) / 16)
+    generator = np.random.default_rng(0)
+    drawn = [evaluate.routing_price(NATS, LABELS, np.eye(3)[[generator.choice(3, p=confusion[label]) for label in LABELS]], BYTES) for _ in range(2_000)]
+    assert np.mean(drawn) == pytest.approx(expected / np.log(2) / 16, rel=0.1)

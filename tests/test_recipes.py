@@ -1,9 +1,12 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from mome import recipes
 from mome.artifacts import read_manifest
+from mome.router import hash_tokenizer
+from mome.tokenizer import N_BYTE_TOKENS, train_tokenizer
 
 LANGUAGES = ["en", "fr", "de", "py"]
 
@@ -61,6 +64,69 @@ def test_scores_tell_every_way_of_using_the_common_expert(tiny_bench):
     assert table.groupby("use").language.nunique().eq(4).all()
     values = table.pivot(index="language", columns="use", values="nats_per_token")
     assert (values["told"] - values["common alone"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("variant", ["JEET", "MoE-CE"])
+def test_every_expert_scores_every_row_and_a_rows_own_expert_as_the_model_told_its_language(tiny_bench, variant):
+    table, data = recipes.score_experts(tiny_bench, variant, seed=0), tiny_bench.data
+    assert list(table) == ["row", "language", "article_id", "n_tokens", "n_bytes", *LANGUAGES]
+    validation = data.dataset["validation"][table.row.to_numpy()]
+    assert (list(table.language), list(table.article_id)) == (list(validation["language"]), list(validation["article_id"]))
+    assert table.row.tolist() == [number for language in LANGUAGES for number in data.row_numbers("validation", language, tiny_bench.scale.evaluation_rows)]
+    own = np.array([row[row["language"]] for row in table.to_dict("records")])
+    model = recipes.load_moe(recipes.train_moe(tiny_bench, variant, seed=0)).to(tiny_bench.device)
+
+    def told(model, batch):
+        expert_index = torch.from_numpy(data.language_index("validation")[batch["row_numbers"]]).to(tiny_bench.device)
+        return model(input_ids=batch["input_ids"], expert_index=expert_index, common_expert="off").logits
+
+    expected = recipes.score(tiny_bench, told, model)
+    np.testing.assert_allclose(own, expected.nats, rtol=1e-6)
+    assert (table[["n_tokens", "n_bytes"]] == expected[["n_tokens", "n_bytes"]]).all(axis=None)
+    assert np.ptp(table[LANGUAGES].to_numpy(), axis=1).min() > 1e-4  # every expert is another
+
+
+def test_without_a_common_expert_a_rows_own_score_is_the_saved_one_of_the_told_model(tiny_bench):
+    table = recipes.score_experts(tiny_bench, "JEET", seed=0)
+    saved = pd.read_parquet(recipes.train_moe(tiny_bench, "JEET", seed=0) / "scores.parquet").query("use == 'told'")
+    np.testing.assert_allclose([row[row["language"]] for row in table.to_dict("records")], saved.nats, rtol=1e-6)
+
+
+def test_experts_scores_are_found_again(tiny_bench, monkeypatch):
+    first = recipes.score_experts(tiny_bench, "JEET", seed=0)
+    monkeypatch.setattr(recipes, "load_moe", lambda _: pytest.fail("the experts were scored again"))
+    pd.testing.assert_frame_equal(recipes.score_experts(tiny_bench, "JEET", seed=0), first)
+
+
+def test_compared_routers_are_found_again_with_their_predictions(tiny_bench, monkeypatch):
+    scores, predictions = recipes.compare_routers(tiny_bench, ["majority", "multinomial_nb"], [4])
+    assert len(scores) == 4
+    assert len(predictions) == 4 * len(tiny_bench.data.rows("validation"))
+    assert predictions.groupby(["classifier", "prefix"]).apply(lambda group: (group.label == group.predicted).mean()).to_dict() == pytest.approx(
+        scores.set_index(["classifier", "prefix"]).recall.to_dict())
+    monkeypatch.setattr(recipes.router, "benchmark", lambda *_: pytest.fail("the routers were compared again"))
+    for table, again in zip((scores, predictions), recipes.compare_routers(tiny_bench, ["majority", "multinomial_nb"], [4]), strict=True):
+        pd.testing.assert_frame_equal(table, again)
+
+
+def test_a_modular_model_keeps_its_tokenizers_hash_and_refuses_another_tokenizer(tiny_bench, tmp_path):
+    model = recipes.load_moe(recipes.train_moe(tiny_bench, "JEET", seed=0))
+    model.save_pretrained(tmp_path)
+    for again in (model, recipes.load_moe(tmp_path)):
+        assert again.config.tokenizer_sha256 == again.router.tokenizer_sha256 == hash_tokenizer(tiny_bench.data.tokenizer)
+        assert again.router.classify(["Der Mond ist kleiner als die Erde."], tiny_bench.data.tokenizer).shape == (1, 4)
+        with pytest.raises(ValueError, match="is not the one that this router was fitted with"):
+            again.router.classify(["text"], train_tokenizer([], N_BYTE_TOKENS))
+
+
+def test_rows_of_a_second_corpus_are_full_and_evenly_many(tiny_bench):
+    rows, labels, article_ids = recipes.second_corpus_rows(tiny_bench, "mini", 6)
+    assert (rows.dtype, rows.shape) == (np.uint16, (24, tiny_bench.scale.context))
+    assert labels.tolist() == sorted([0, 1, 2, 3] * 6)
+    assert len(article_ids) == 24
+    assert pd.Series(list(zip(labels, article_ids, strict=True))).value_counts().max() <= 4
+    for corpus in ("", "auto"):  # a bench on mini has no second corpus of its own
+        assert [len(part) for part in recipes.second_corpus_rows(tiny_bench, corpus, 6)] == [0, 0, 0]
 
 
 def test_the_history_keeps_alpha_losses_and_curves(tiny_bench):
