@@ -204,21 +204,29 @@ def figure_html(path: Path, caption: str) -> str:
 
 
 def publish(out: Path) -> list[Path]:
-    """Copy a run's figures to `figures/` and its claims into README.md between the marks; return what was written."""
+    """Copy a run's figures to `figures/` and its claims into README.md between the marks; return what was written.
+
+    Figures and claims of notebooks that the run does not hold stay; every claim names the run that it is from. Figures of
+    a notebook that it does hold and that are no longer made go.
+    """
     notebooks = read_metrics(out)
     if not notebooks:
         raise ValueError(f"run={str(out)!r} holds no complete notebook; give the folder of a finished `mome run`")
     written, folder = [], repository() / "figures"
     folder.mkdir(exist_ok=True)
     for entry in notebooks:
+        for old in folder.glob(f"{entry['notebook'][:2]}_*.png"):
+            old.unlink()
         for figure in entry["figures"]:
             target = folder / f"{entry['notebook'][:2]}_{figure['name']}.png"
             shutil.copyfile(entry["folder"] / "figures" / f"{figure['name']}.png", target)
             written.append(target)
-    rows = ["| claim | verdict | measured |", "| --- | --- | --- |"]
-    for entry in notebooks:
-        rows += [f"| {f['claim']} | **{f['verdict']}** | {f['text']} |" for f in entry["findings"] if f["claim"]]
     readme = repository() / "README.md"
-    text, block = readme.read_text(encoding="utf-8"), "\n".join(["<!-- claims -->", *rows, "", f"Run `{Path(out).name}`.", "<!-- /claims -->"])
-    readme.write_text(re.sub(r"<!-- claims -->.*<!-- /claims -->", lambda _: block, text, flags=re.DOTALL), encoding="utf-8")
+    text = readme.read_text(encoding="utf-8")
+    block = re.search(r"<!-- claims -->.*<!-- /claims -->", text, flags=re.DOTALL).group()
+    rows = {line.split("|")[1].strip(): line for line in block.splitlines() if re.match(r"\| C\d", line)}
+    for entry in notebooks:
+        rows |= {f["claim"]: f"| {f['claim']} | **{f['verdict']}** | {f['text']} | `{entry['run']}` |" for f in entry["findings"] if f["claim"]}
+    table = ["| claim | verdict | measured | run |", "| --- | --- | --- | --- |", *(rows[claim] for claim in sorted(rows))]
+    readme.write_text(text.replace(block, "\n".join(["<!-- claims -->", *table, "<!-- /claims -->"])), encoding="utf-8")
     return [*written, readme]

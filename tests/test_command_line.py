@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from mome import sweep
@@ -83,3 +85,28 @@ def test_too_little_disk_is_said_before_any_kernel(monkeypatch, capsys):
     monkeypatch.setattr(sweep, "LEAST_FREE_BYTES", 10**18)
     assert main(["run", "--scale", "smoke", "--corpus", "mini"]) == 2
     assert "GB are free" in capsys.readouterr().err
+
+
+def test_publishing_replaces_the_claims_and_figures_of_the_notebooks_that_ran_and_keeps_the_others(monkeypatch, tmp_path, capsys):
+    from mome import runs
+
+    root, run = tmp_path / "checkout", tmp_path / "night"
+    (root / "figures").mkdir(parents=True)
+    (run / "02_router_comparison/figures").mkdir(parents=True)
+    for name in ("02_old.png", "03_kept.png"):
+        (root / "figures" / name).write_bytes(b"old")
+    (run / "02_router_comparison/figures/new.png").write_bytes(b"new")
+    (root / "README.md").write_text("before\n<!-- claims -->\n| claim | verdict | measured | run |\n| --- | --- | --- | --- |\n"
+                                    "| C1 | **holds** | one | `day` |\n| C3 | **holds** | three | `day` |\n<!-- /claims -->\nafter\n")
+    metrics = {"notebook": "02_router_comparison", "run": "night", "figures": [{"name": "new", "caption": ""}],
+               "findings": [{"claim": "C3", "verdict": "cannot tell", "text": "measured again"}, {"claim": "", "verdict": "", "text": "aside"}]}
+    (run / "02_router_comparison/metrics.json").write_text(json.dumps(metrics))
+    monkeypatch.setattr(runs, "repository", lambda: root)
+    assert main(["publish", str(run)]) == 0
+    assert sorted(path.name for path in (root / "figures").iterdir()) == ["02_new.png", "03_kept.png"]
+    text = (root / "README.md").read_text()
+    assert "| C1 | **holds** | one | `day` |" in text
+    assert "| C3 | **cannot tell** | measured again | `night` |" in text
+    assert "three" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")

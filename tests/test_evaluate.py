@@ -246,3 +246,22 @@ def test_weighted_with_a_confusion_matrix_the_price_is_its_expectation():
     generator = np.random.default_rng(0)
     drawn = [evaluate.routing_price(NATS, LABELS, np.eye(3)[[generator.choice(3, p=confusion[label]) for label in LABELS]], BYTES) for _ in range(2_000)]
     assert np.mean(drawn) == pytest.approx(expected / np.log(2) / 16, rel=0.1)
+
+
+def test_prices_of_classifiers_are_those_of_their_choices_and_of_their_confusions():
+    scores = pd.DataFrame({"row": [5, 6, 9], "language": ["a", "b", "c"], "n_bytes": BYTES, **dict(zip("abc", NATS.T, strict=True))})
+    rows = pd.DataFrame({"row": [5, 6, 9, 7], "label": [0, 1, 2, 0], "predicted": [1, 1, 2, 0]})
+    predictions = pd.concat([rows.assign(classifier="some", prefix=4), rows.assign(classifier="oracle", prefix=4, predicted=rows.label)])
+    prices, random_price = evaluate.price_routes(scores, predictions, ["a", "b", "c"])
+    assert prices.classifier.tolist() == ["some", "oracle"]
+    assert prices.price.tolist() == pytest.approx([4 / np.log(2) / 16, 0])
+    assert prices.confusion_weighted.tolist() == pytest.approx([0.5 * 4 / np.log(2) / 16, 0])  # of two sequences of a one is misread
+    assert random_price == pytest.approx(evaluate.routing_price(NATS, LABELS, np.full((3, 3), 1 / 3), BYTES))
+
+
+def test_calibration_is_reported_for_classifiers_that_give_a_confidence():
+    part = pd.DataFrame({"prefix": [1, 1, 2, 2], "label": [0, 0, 1, 1], "predicted": [0, 1, 1, 1], "confidence": [0.55, 0.55, 1.0, 1.0]})
+    table, bins = evaluate.calibrate(pd.concat([part.assign(classifier="sure"), part.assign(classifier="mute", confidence=np.nan)]))
+    assert table.set_index(["classifier", "prefix"]).calibration_error.to_dict() == pytest.approx({("sure", 1): 0.05, ("sure", 2): 0.0})
+    assert bins["sure"].n.tolist() == [2, 2]
+    assert set(bins) == {"sure"}

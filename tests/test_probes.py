@@ -4,10 +4,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mome import router
 from mome.config import repository
 from mome.corpus import read_documents
 from mome.data import PackedData, build_dataset
-from mome.probes import COMMENT_WIDTH, comment_code, cut_texts, encode_texts, find_gaps, mix_rows
+from mome.probes import (
+    COMMENT_WIDTH,
+    ask_langid,
+    comment_code,
+    cut_texts,
+    encode_texts,
+    find_gaps,
+    mix_rows,
+    read_commented_code,
+    read_mixes,
+    read_strangers,
+)
 from mome.tokenizer import N_BYTE_TOKENS, PLAIN, train_tokenizer
 
 PROSE = ["La Lune est le seul satellite naturel de la Terre ; elle n'a pas d'air, \"dit-on\". " * 3, "Der Apfel wächst\tam Baum.\nSein Kern ist klein. " * 5,
@@ -192,3 +204,63 @@ def test_code_of_another_language_is_commented_between_any_lines():
     code = "SELECT name\nFROM people\nWHERE age > 3;"
     assert find_gaps(code) == [0, 1, 2, 3]
     assert added_lines(code, comment_code(code, PROSE, 0.5, np.random.default_rng(0)))
+
+
+# Experiments with fitted classifiers
+
+@pytest.fixture(scope="module")
+def models(data):
+    rows, labels = router.sample_rows(data, "train", 100)
+    return {name: router.make_classifier(name, len(data.tokenizer)).fit(rows, labels) for name in ("logistic_regression", "linear_svm")}
+
+
+def test_at_the_ends_of_a_mix_a_classifier_reads_what_it_reads_of_pure_rows(data, models):
+    table = read_mixes(models["logistic_regression"], data, [0.0, 0.5, 1.0], n_rows=10)
+    assert table[["first", "second"]].drop_duplicates().to_numpy().tolist() == [["en", "fr"]]
+    for percent, language in ((0, "en"), (100, "fr")):
+        pure = data.rows("validation")[data.row_numbers("validation", language, 10)]
+        as_second = 100 * np.mean(models["logistic_regression"].predict(pure) == 1)
+        assert table.set_index("percent").as_second[percent] == pytest.approx(as_second)
+    assert table.as_second.iloc[0] < table.as_second.iloc[-1]
+
+
+def test_strangers_are_sent_somewhere_and_abstaining_counts_them_as_wrong(data, models):
+    strangers = pd.DataFrame([{"language": "es", "text": "El manzano da manzanas rojas y verdes en otoño. " * 20},
+                              {"language": "sql", "text": "SELECT a FROM b;\n" * 60}])
+    rows, labels = router.sample_rows(data, "validation", None)
+    sent, coverage = read_strangers(models, data, strangers, rows, labels)
+    assert set(sent.classifier) == {"logistic_regression"}  # a linear SVM has no probabilities
+    assert sent[data.languages].sum(axis=1).to_numpy() == pytest.approx([100, 100])
+    assert sent.auroc.between(0, 1).all()
+    n_odd = sum(len(cut_texts([text], data.tokenizer, rows.shape[1], 200)) for text in strangers.text)
+    n_wrong = n_odd + (models["logistic_regression"].predict(rows) != labels).sum()
+    assert coverage.risk.iloc[-1] == pytest.approx(n_wrong / (n_odd + len(rows)))
+
+
+def test_code_without_comments_is_read_as_often_as_code_alone():
+    class SaysCode:
+        def predict(self, rows):
+            return np.full(len(rows), 1)
+
+    documents = pd.DataFrame([("en", "A line of prose that is longer than forty characters, certainly."), ("py", "\n".join(FILES.values()))],
+                             columns=["language", "text"])
+    letters = train_tokenizer([], N_BYTE_TOKENS)
+    table = read_commented_code({"yes": SaysCode()}, Stub(letters), documents, "py", [0, 0.5], n_rows=5)
+    assert table.to_dict("list") == {"language": ["en", "en"], "percent": [0, 50], "classifier": ["yes", "yes"], "as_code": [100, 100]}
+
+
+class Stub:
+    languages = ("en", "py")
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def rows(self, split):
+        return np.zeros((1, 16), dtype=np.uint16)
+
+
+def test_an_outsider_tells_natural_languages_apart_and_refuses_what_it_does_not_know():
+    texts = ["Der Hund schläft auf dem alten Sofa.", "The dog sleeps on the old sofa.", "Le chien dort sur le vieux canapé."]
+    assert ask_langid(texts, ["en", "fr", "de"]).tolist() == [2, 0, 1]
+    with pytest.raises(ValueError, match=r"py3langid.*xx"):
+        ask_langid(texts, ["en", "xx"])

@@ -689,3 +689,10 @@ def test_adding_the_strongest_token_of_a_language_speaks_for_it(data, router):
         added = torch.cat([row, centred[:, column].argmax().reshape(1, 1)], dim=1)
         before, after = router(row).log()[0], router(added).log()[0]
         assert (after - before)[column] - (after - before).mean() > 0
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_the_settings_of_a_classifier_read_the_same_in_every_process(name):
+    described = routing.describe_classifier(name)
+    assert described
+    assert not any("0x" in step for step in described)
