@@ -249,9 +249,16 @@ class Router(nn.Module):
         return torch.softmax(self.weight[input_ids].cumsum(dim=1) + self.bias, dim=-1)
 
     @torch.inference_mode()
-    def route(self, rows: np.ndarray, chunk: int = 8_192) -> np.ndarray:
-        """Return the language index (N,) of rows of token ids (N, T), a chunk of rows at a time, so that memory stays flat."""
-        parts = [self(torch.from_numpy(rows[at:at + chunk].astype(np.int64))).argmax(dim=1).numpy() for at in range(0, len(rows), chunk)]
+    def route(self, rows: np.ndarray, chunk: int = 8_192, threshold: float = 0.0) -> np.ndarray:
+        """Return the language index (N,) of rows of token ids (N, T), or -1 where the largest probability is below `threshold`.
+
+        A chunk of rows at a time, so that memory stays flat.
+        """
+        check_range("threshold", threshold, 0, 1)
+        parts = []
+        for at in range(0, len(rows), chunk):
+            probs, index = self(torch.from_numpy(rows[at:at + chunk].astype(np.int64)).to(self.weight.device)).max(dim=1)
+            parts.append(torch.where(probs >= threshold, index, -1).cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     @torch.inference_mode()
@@ -264,8 +271,8 @@ class Router(nn.Module):
         check_ids(torch.cat(ids), len(self.weight))
         offsets = torch.tensor([0, *(len(row) for row in ids)]).cumsum(0)[:-1]
         # In float64, as the rounding of a million sums of float32 can move a probability by some hundredths.
-        logits = nn.functional.embedding_bag(torch.cat(ids), self.weight.double(), offsets, mode="sum")
-        return torch.softmax(logits + self.bias, dim=-1).float()
+        logits = nn.functional.embedding_bag(torch.cat(ids), self.weight.cpu().double(), offsets, mode="sum")
+        return torch.softmax(logits + self.bias.cpu(), dim=-1).float()
 
     def check_tokenizer(self, tokenizer) -> None:
         """Raise ValueError unless `tokenizer` is the one that this router was fitted with."""

@@ -696,3 +696,14 @@ def test_the_settings_of_a_classifier_read_the_same_in_every_process(name):
     described = routing.describe_classifier(name)
     assert described
     assert not any("0x" in step for step in described)
+
+
+def test_a_router_abstains_below_the_threshold_and_nowhere_else(data, router):
+    rows = data.rows("validation")
+    probs = router(ids(rows)).max(dim=1)
+    for threshold in (0.0, 0.5, float(probs.values.median()), 1.0):
+        expected = np.where(probs.values.numpy() >= threshold, probs.indices.numpy(), -1)
+        assert (router.route(rows, threshold=threshold) == expected).all()
+    assert (router.route(rows) >= 0).all()
+    with pytest.raises(ValueError, match=r"threshold=1\.5"):
+        router.route(rows, threshold=1.5)
