@@ -289,11 +289,11 @@ def color_text(pieces: list[str], probabilities: np.ndarray, languages: list[str
         strength = (probs[best] - 1 / len(languages)) / (1 - 1 / len(languages))
         color = f"{language_color(languages[best], languages)}{round(20 + 150 * max(0.0, float(strength))):02x}"
         numbers = ", ".join(f"{language_name(name)} {value:.2f}" for name, value in zip(languages, probs, strict=True))
-        text = html.escape(piece).replace("\n", "&crarr;<br>").replace(" ", "&nbsp;")
+        text = html.escape(piece).replace("\n", "&crarr;\n")
         spans.append(f'<span style="background:{color};color:#000" title="{html.escape(numbers)}">{text}</span>')
     key = " ".join(f'<span style="background:{language_color(name, languages)}aa;color:#000">&nbsp;{html.escape(language_name(name))}&nbsp;</span>'
                    for name in languages)
-    return f'<div style="font-family:monospace;line-height:1.6;background:#fff;padding:6px">{key}<br><br>{"".join(spans)}</div>'
+    return f'<div style="font-family:monospace;line-height:1.6;background:#fff;padding:6px;white-space:pre-wrap">{key}<br><br>{"".join(spans)}</div>'
 
 
 def plot_router_trace(probabilities: pd.DataFrame, switch: int) -> Figure:
