@@ -75,7 +75,12 @@ def find_or_build(kind: str, config: Mapping, build: Callable[[Path], dict | Non
         aside.mkdir(exist_ok=True)
         log.info("building %s", path.name)
         started = time.perf_counter()
-        notes = build(aside)
+        try:
+            notes = build(aside)
+        except BaseException:
+            if not keep_partial:
+                shutil.rmtree(aside, ignore_errors=True)
+            raise
         write_json(aside / "manifest.json", {
             "kind": kind, "format": FORMATS[kind], "config": dict(config),
             "parents": {name: Path(parent).name for name, parent in (parents or {}).items()},
