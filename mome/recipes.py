@@ -113,10 +113,17 @@ def second_corpus_rows(bench: Bench, corpus: str, at_most: int) -> tuple[np.ndar
     """Return rows (N, T), language indices (N,) and article ids (N,) of another corpus, cut by this bench's tokenizer.
 
     At most so many rows of a language, each of one article, cleaned as training texts are. `auto` is the Debian Reference
-    where the bench itself comes from Debian's packages; otherwise, and for an empty name, nothing (N = 0).
+    where the bench itself comes from Debian's packages and they are within reach; otherwise, and for an empty name, nothing
+    (N = 0). Raises CorpusUnavailable for a corpus chosen by name that cannot be had.
     """
     if corpus == "auto":
         corpus = "reference" if bench.corpus == "help" and set(bench.languages) <= set(CORPUS_LANGUAGES["reference"]) else ""
+        try:
+            if corpus:
+                build_corpus(corpus, list(bench.languages), bench.scale)
+        except corpora.CorpusUnavailable as error:
+            log.warning("no second corpus: %s", error)
+            corpus = ""
     rows, labels, article_ids = [np.zeros((0, bench.scale.context), dtype=np.uint16)], [], []
     if corpus:
         documents, _ = clean(pd.read_parquet(build_corpus(corpus, list(bench.languages), bench.scale) / "documents.parquet"))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,6 +129,17 @@ def test_rows_of_a_second_corpus_are_full_and_evenly_many(tiny_bench):
     assert pd.Series(list(zip(labels, article_ids, strict=True))).value_counts().max() <= 4
     for corpus in ("", "auto"):  # a bench on mini has no second corpus of its own
         assert [len(part) for part in recipes.second_corpus_rows(tiny_bench, corpus, 6)] == [0, 0, 0]
+
+
+def test_a_second_corpus_out_of_reach_is_left_out_by_auto_and_an_error_by_name(tiny_bench, monkeypatch):
+    def unreachable(*_):
+        raise recipes.corpora.CorpusUnavailable("no network today")
+
+    monkeypatch.setattr(recipes.corpora, "reference_documents", unreachable)
+    help_bench = replace(tiny_bench, corpus="help")
+    assert [len(part) for part in recipes.second_corpus_rows(help_bench, "auto", 6)] == [0, 0, 0]
+    with pytest.raises(recipes.corpora.CorpusUnavailable, match="no network today"):
+        recipes.second_corpus_rows(help_bench, "reference", 6)
 
 
 def test_the_history_keeps_alpha_losses_and_curves(tiny_bench):
