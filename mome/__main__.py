@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from mome import __version__
-from mome.config import CORPORA, SCALES, check_languages, check_range, check_seeds, corpus_languages, resolve_scale
+from mome.config import CORPORA, DATA_OPTIONS, SCALES, check_languages, check_range, check_seeds, corpus_languages, resolve_scale
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -104,8 +104,7 @@ def run_command(arguments: argparse.Namespace) -> None:
 def data_command(arguments: argparse.Namespace) -> None:
     from mome import export, recipes
 
-    names = ("tokens_per_language", "max_diff_percent", "common_articles", "shares", "near_duplicates", "validation_fraction", "vocab_size", "context")
-    scale = resolve_scale(arguments.scale, {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None})
+    scale = resolve_scale(arguments.scale, {name: getattr(arguments, name) for name in DATA_OPTIONS if getattr(arguments, name) is not None})
     check_range("seed", arguments.seed, 0, 2**31 - 1, whole=True)
     out = Path(arguments.out).expanduser()
     export.check_out(out)

@@ -15,7 +15,7 @@ import pandas as pd
 from mome import corpus as corpora
 from mome import data as packing
 from mome import router
-from mome.config import CODE_LANGUAGES, Scale
+from mome.config import CODE_LANGUAGES, DATA_OPTIONS, Scale
 
 PARTS = (0.25, 0.5, 1.0)
 
@@ -44,9 +44,7 @@ def time_data(roots: dict[str, Path], with_code: bool, part: float, scale: Scale
     started = time.perf_counter()
     documents = pd.DataFrame([*corpora.parse_help_pages(roots, part), *(corpora.python_documents(part) if with_code else ())])
     with tempfile.TemporaryDirectory(prefix="mome-bench-") as folder:
-        packing.build_dataset(
-            documents, Path(folder), vocab_size=scale.vocab_size, context=scale.context, tokens_per_language=scale.tokens_per_language,
-            max_diff_percent=scale.max_diff_percent, validation_fraction=scale.validation_fraction, seed=0, near_duplicates=scale.near_duplicates)
+        packing.build_dataset(documents, Path(folder), seed=0, **{name: getattr(scale, name) for name in DATA_OPTIONS})
     seconds, characters = time.perf_counter() - started, int(documents.text.str.len().sum())
     return {"characters": characters, "seconds": seconds, "seconds_per_million_characters": 1e6 * seconds / characters,
             "peak_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}

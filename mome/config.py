@@ -27,6 +27,8 @@ CORPUS_LANGUAGES = {
                 "lv", "ms", "nl", "no", "pl", "pt", "ro", "ru", "sk", "sl", "sr", "sv", "th", "tl", "tr", "uk", "vi", "zh-cn", "zh-tw"),
     "reference": ("en", "fr", "de", "py", "es", "id", "it", "ja", "pt", "pt-br", "zh-cn", "zh-tw"),
     "mini": ("en", "fr", "de", "py", "es", "it", "sql", "bash")}
+# The values of a scale that make its data set what it is.
+DATA_OPTIONS = ("vocab_size", "context", "tokens_per_language", "max_diff_percent", "validation_fraction", "common_articles", "near_duplicates", "shares")
 CORPORA = ("auto", "help", "wiki40b", "reference", "mini", "folder:PATH")
 
 

@@ -109,9 +109,15 @@ def parse_help_page(html: bytes) -> str:
         line_break.tail = f" {line_break.tail or ''}"
     lines = []
     for element in area.iter(*BLOCKS):
-        text = element.text_content()
-        lines += text.splitlines() if element.tag == "pre" else [" ".join(text.split())]
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+        lines += block_lines(element)
+    return "\n".join(lines)
+
+
+def block_lines(element) -> list[str]:
+    """Return the lines of text of a heading, paragraph or piece of code; only code has more than one."""
+    text = element.text_content()
+    lines = text.splitlines() if element.tag == "pre" else [" ".join(text.split())]
+    return [line.rstrip() for line in lines if line.strip()]
 
 
 def reference_documents(languages: list[str]) -> Iterator[dict]:
@@ -131,7 +137,7 @@ def reference_documents(languages: list[str]) -> Iterator[dict]:
     if "py" in languages:
         for name in REFERENCE_PACKAGES:
             root = Path(importlib.util.find_spec(name).origin).parent
-            for path in sorted(path for path in root.rglob("*.py") if not SKIPPED_PYTHON & set(path.relative_to(root).parts)):
+            for path in list_python(root):
                 text = path.read_text(encoding="utf-8")
                 if text.strip():
                     yield {"language": "py", "article_id": f"{name}/{path.relative_to(root).as_posix()}", "text": text}
@@ -145,16 +151,19 @@ def parse_reference_page(html: bytes) -> dict[str, str]:
         section = next((parent for parent in element.iterancestors("div") if parent.get("class") == "section"), None)
         anchor = None if section is None else next((link.get("id") for link in section.iter("a") if link.get("id")), None)
         if anchor is not None and not any(parent.tag in BLOCKS for parent in element.iterancestors()):
-            text = element.text_content()
-            lines = text.splitlines() if element.tag == "pre" else [" ".join(text.split())]
-            sections.setdefault(anchor, []).extend(line.rstrip() for line in lines if line.strip())
+            sections.setdefault(anchor, []).extend(block_lines(element))
     return {anchor: "\n".join(lines) for anchor, lines in sections.items() if lines}
+
+
+def list_python(root: Path) -> list[Path]:
+    """Return the Python files under `root` that a person would read, without tests and data tables."""
+    return sorted(path for path in root.rglob("*.py") if not SKIPPED_PYTHON & set(path.relative_to(root).parts))
 
 
 def python_documents(part: float = 1.0) -> Iterator[dict]:
     """Yield the installed CPython library, or the first part of it, one document a file, without tests and data tables."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    files = sorted(path for path in root.rglob("*.py") if not SKIPPED_PYTHON & set(path.relative_to(root).parts))
+    files = list_python(root)
     if not files:
         raise CorpusUnavailable(f"language='py' of corpus 'help' needs the CPython library as files, and {root} holds none; choose corpus='mini'")
     for path in files[:round(part * len(files))]:

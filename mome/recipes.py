@@ -21,7 +21,7 @@ from mome import data as packing
 from mome import distill, evaluate, models, moe, probes, router, train
 from mome.artifacts import find_or_build, read_manifest
 from mome.clean import clean
-from mome.config import CORPUS_LANGUAGES, Scale, check_choice, check_languages, check_range, check_shares
+from mome.config import CORPUS_LANGUAGES, DATA_OPTIONS, Scale, check_choice, check_languages, check_range, check_shares
 
 log = logging.getLogger("mome")
 CUT_CHARACTERS = 20_000  # of a text of the second corpus that are read
@@ -103,8 +103,7 @@ def build_corpus(corpus: str, languages: list[str], scale: Scale) -> Path:
 
 def build_data(corpus_path: Path, scale: Scale, seed: int) -> Path:
     """Return the artefact of the packed data set with its tokenizer and documents."""
-    names = ("vocab_size", "context", "tokens_per_language", "max_diff_percent", "validation_fraction", "common_articles", "near_duplicates", "shares")
-    config = {"seed": seed, **{name: getattr(scale, name) for name in names}}
+    config = {"seed": seed, **{name: getattr(scale, name) for name in DATA_OPTIONS}}
     return find_or_build("data", config, lambda folder: packing.build_dataset(pd.read_parquet(corpus_path / "documents.parquet"), folder, **config),
                          {"corpus": corpus_path})
 

@@ -112,7 +112,7 @@ def respell(pipeline: Pipeline, vocab_size: int) -> Pipeline:
     """
     vectorizer, linear = pipeline[1], pipeline[-1]
     known = np.array([int(word) for word in vectorizer.get_feature_names_out()])
-    faster = make_pipeline(FunctionTransformer(count_tokens, kw_args={"vocab_size": vocab_size}), TfidfTransformer(), SGDClassifier(loss="modified_huber"))
+    faster = make_classifier("sgd_modified_huber", vocab_size)
     faster[1].idf_ = np.zeros(vocab_size)
     faster[1].idf_[known] = vectorizer.idf_
     faster[-1].coef_ = np.zeros((len(linear.coef_), vocab_size))
