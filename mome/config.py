@@ -181,7 +181,7 @@ class Scale:
     common_articles: bool = True  # keep an article only when every natural language has it
     near_duplicates: float = 0.5  # Jaccard similarity from which a training text counts as a copy of a held-out one
     shares: str | dict = "equal"  # training tokens of each language: equal, imbalanced (as found), or a mapping such as {"en": 2, "fr": 1}
-    mixed_precision: str = "no"
+    mixed_precision: str = "no"  # auto: bf16 where a probe finds it faster and as exact
 
     def __post_init__(self):
         for name in ("tokens_per_language", "context", "batch_size", "micro_batch_size", "teacher_tokens", "student_tokens",
@@ -197,7 +197,7 @@ class Scale:
         check_range("max_diff_percent", self.max_diff_percent, 0.01, 100)
         check_range("near_duplicates", self.near_duplicates, 0.1, 1)
         check_shares(self.shares)
-        check_choice("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
+        check_choice("mixed_precision", self.mixed_precision, ("auto", "no", "bf16", "fp16"))
         for name in ("tie_word_embeddings", "common_articles"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} is not allowed; it must be True or False")
@@ -227,7 +227,7 @@ SCALES = {
               1e-3, 2e-3, 32, 160, 6, 2_000),
         # Sizes of the paper; tokens are asked for with `overrides` when more are wanted.
         Scale("paper", 500_000_000, 32_000, 1_024, Shape(24, 16, 1_024), Shape(12, 12, 768), Shape(3, 6, 768), 1_024, 32,
-              6_000_000_000, 1_500_000_000, 3e-4, 5e-4, 64, 2_000, 16, 20_000, tie_word_embeddings=False, mixed_precision="bf16"),
+              6_000_000_000, 1_500_000_000, 3e-4, 5e-4, 64, 2_000, 16, 20_000, tie_word_embeddings=False, mixed_precision="auto"),
     )
 }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +21,14 @@ from transformers.utils.logging import disable_progress_bar
 from mome import corpus as corpora
 from mome import data as packing
 from mome import distill, evaluate, models, moe, probes, router, train
+from mome import targets as teacher_targets
 from mome.artifacts import find_or_build, read_manifest
 from mome.clean import clean
 from mome.config import CORPUS_LANGUAGES, DATA_OPTIONS, Scale, check_choice, check_languages, check_range, check_shares
 
 log = logging.getLogger("mome")
 CUT_CHARACTERS = 20_000  # of a text of the second corpus that are read
+HARD_LABELS = "hard labels"
 MOE_VARIANTS = ("PLE", "JEET", "MoE-CE")
 # Part of an expert's token budget that PLE spends on its shared embedding once the experts are frozen.
 PLE_EMBEDDING_SHARE = 0.2
@@ -50,8 +54,8 @@ class Bench:
         return PartialState().device  # the training loop's own choice, so that evaluation runs where training does
 
     @cached_property
-    def targets(self) -> distill.CachedTargets:
-        return distill.CachedTargets(cache_teacher_targets(self))
+    def targets(self) -> teacher_targets.CachedTargets:
+        return open_targets(self)
 
     @cached_property
     def teacher(self) -> GPT2LMHeadModel:
@@ -160,9 +164,28 @@ def compare_routers(bench: Bench, classifiers: list[str], prefixes: list[int]) -
     return pd.read_parquet(path / "scores.parquet"), pd.read_parquet(path / "predictions.parquet")
 
 
-def training_options(scale: Scale, learning_rate: float) -> dict:
-    names = ("warmup_fraction", "weight_decay", "max_grad_norm", "micro_batch_size", "mixed_precision", "evaluations")
-    return {"learning_rate": learning_rate, **{name: getattr(scale, name) for name in names}}
+def training_options(bench: Bench, learning_rate: float) -> dict:
+    names = ("warmup_fraction", "weight_decay", "max_grad_norm", "micro_batch_size", "evaluations")
+    return {"learning_rate": learning_rate, **{name: getattr(bench.scale, name) for name in names}, "mixed_precision": choose_precision(bench)}
+
+
+def choose_precision(bench: Bench) -> str:
+    """Return the scale's precision; for `auto` what a probe of the teacher's shape finds on this device, measured once."""
+    scale = bench.scale
+    if scale.mixed_precision != "auto":
+        return scale.mixed_precision
+    device_name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else bench.device.type
+    config = {"device": device_name, "torch": torch.__version__, "shape": asdict(scale.teacher), "vocab_size": scale.vocab_size, "context": scale.context,
+              "micro_batch_size": scale.micro_batch_size}
+
+    def build(folder):
+        model = models.build_gpt2(scale.teacher, scale.vocab_size, scale.context, seed=0).to(bench.device)
+        rows = np.random.default_rng(0).integers(3, scale.vocab_size, (scale.micro_batch_size, scale.context))
+        found = train.probe_precision(model, distill.make_objective(None, dense_logits), train.make_batch(rows, np.arange(len(rows)), bench.device))
+        log.info("mixed_precision auto on %s: %s", device_name, found)
+        return found
+
+    return read_manifest(find_or_build("precision", config, build))["notes"]["choice"]
 
 
 def dense_logits(model, batch) -> torch.Tensor:
@@ -182,9 +205,12 @@ def score(bench: Bench, forward, model, rows_per_language: int | None = None) ->
                                rows_per_language=rows_per_language or bench.scale.evaluation_rows)
 
 
-def student_rows(bench: Bench, language: str) -> np.ndarray:
-    """Return the training rows that students of a language see, the same for all seeds, so that targets are cached once."""
-    at_most = max(1, bench.scale.student_tokens // bench.scale.context)
+def student_rows(bench: Bench, language: str, share: float = 1.0) -> np.ndarray:
+    """Return the training rows that students of a language see, the same for all seeds, so that targets are cached once.
+
+    `share` scales their number; there are no more than the language has.
+    """
+    at_most = max(1, round(bench.scale.student_tokens * share) // bench.scale.context)
     return bench.data.row_numbers("train", language, at_most)
 
 
@@ -192,12 +218,12 @@ def train_teacher(bench: Bench) -> Path:
     """Return the teacher's artefact: a GPT-2 trained from scratch on language-balanced batches, with history and scores."""
     scale, data = bench.scale, bench.data
     config = {"shape": asdict(scale.teacher), "seed": 0, "steps": scale.teacher_steps, "batch_size": scale.batch_size,
-              "evaluation_rows": scale.evaluation_rows, **training_options(scale, scale.teacher_lr)}
+              "evaluation_rows": scale.evaluation_rows, **training_options(bench, scale.teacher_lr)}
 
     def build(folder):
         model = models.build_gpt2(scale.teacher, len(data.tokenizer), scale.context, seed=0).to(bench.device)
         plan = train.plan_batches([data.row_numbers("train", language) for language in data.languages], scale.teacher_steps, scale.batch_size, seed=0)
-        history = train.train(model, distill.make_objective(None, dense_logits), plan, data.rows("train"), **training_options(scale, scale.teacher_lr),
+        history = train.train(model, distill.make_objective(None, dense_logits), plan, data.rows("train"), **training_options(bench, scale.teacher_lr),
                               evaluate=lambda: curve(bench, dense_logits, model), checkpoint=folder / "checkpoint.safetensors", description="teacher")
         return save_trained(folder, model, history, score(bench, dense_logits, model))
 
@@ -217,54 +243,110 @@ def load_gpt2(path: Path) -> GPT2LMHeadModel:
     return GPT2LMHeadModel.from_pretrained(path).eval()
 
 
-def cache_teacher_targets(bench: Bench) -> Path:
-    """Return the artefact of the teacher's targets on the rows that students see."""
+def cache_teacher_targets(bench: Bench, tail: str = "drawn") -> Path:
+    """Return the artefact of the teacher's targets on the rows that students see; `tail` as in `targets.list_targets`."""
+    check_choice("tail", tail, teacher_targets.TAILS)
     scale, teacher_path = bench.scale, train_teacher(bench)
-    config = {"targets_per_token": scale.targets_per_token, "student_tokens": scale.student_tokens}
+    config = {"targets_per_token": scale.targets_per_token, "tail": tail, "student_tokens": scale.student_tokens}
 
     def build(folder):
         numbers = np.concatenate([student_rows(bench, language) for language in bench.data.languages])
-        return distill.cache_targets(bench.teacher, bench.data.rows("train"), numbers, scale.targets_per_token, folder, scale.micro_batch_size)
+        return teacher_targets.cache_targets(bench.teacher, bench.data.rows("train"), numbers, scale.targets_per_token, folder, tail=tail,
+                                             identity=targets_identity(bench), micro_batch_size=scale.micro_batch_size)
 
     return find_or_build("targets", config, build, {"teacher": teacher_path, "data": bench.data_path})
 
 
+def targets_identity(bench: Bench) -> dict[str, str]:
+    """Return what cached targets must have been made from: the SHA-256 of the teacher's weights, of the tokenizer and of the data set."""
+    return {"teacher": teacher_targets.sha256_of(train_teacher(bench) / "model.safetensors"), "tokenizer": router.hash_tokenizer(bench.data.tokenizer),
+            "data": read_manifest(bench.data_path)["notes"]["sha256"]}
+
+
+def open_targets(bench: Bench, tail: str = "drawn") -> teacher_targets.CachedTargets:
+    """Return the teacher's cached targets, built when missing. Raises ValueError when they are damaged or of another teacher, tokenizer or data."""
+    return teacher_targets.CachedTargets(cache_teacher_targets(bench, tail), targets_identity(bench))
+
+
+def price_kd(bench: Bench, rounds: int = 30) -> pd.DataFrame:
+    """Return what a step of each way to distil costs as a multiple of a step on hard labels alone, measured once on this machine.
+
+    Columns: way, median, low, high (quartiles over rounds). "caching" is what the teacher's targets of the step's sequences
+    cost, paid once however many students read them.
+    """
+    def build(folder):
+        rows, numbers = bench.data.rows("train"), student_rows(bench, bench.data.languages[0])
+        student = models.build_gpt2(bench.scale.student, len(bench.data.tokenizer), bench.scale.context, seed=0).to(bench.device)
+        ways = time_ways(student, bench.teacher, bench.targets, rows, numbers, bench.scale.batch_size, bench.scale.micro_batch_size, bench.device)
+        train.ratios_to(train.time_in_turn(ways, rounds), HARD_LABELS).to_parquet(folder / "price.parquet")
+
+    config = {"shape": asdict(bench.scale.student), "rounds": rounds, "device": bench.device.type}
+    path = find_or_build("kd_price", config, build, {"targets": cache_teacher_targets(bench)})
+    return pd.read_parquet(path / "price.parquet")
+
+
+def time_ways(student, teacher, targets: teacher_targets.CachedTargets, rows: np.ndarray, numbers: np.ndarray, batch_size: int, micro_batch_size: int,
+              device) -> dict[str, Callable[[], None]]:
+    """Return {way: one optimizer step of it} for `train.time_in_turn`, all on one student, and "caching" one step's sequences."""
+    objectives = {HARD_LABELS: distill.make_objective(None, dense_logits), "KD, cached": distill.make_objective("teacher_ce", dense_logits, targets),
+                  "KD, teacher every step": distill.make_objective("teacher_ce", dense_logits, teacher=teacher),
+                  "KD, the original's way": distill.original_objective(dense_logits, teacher)}
+    batches = itertools.cycle(numbers[:len(numbers) // batch_size * batch_size].reshape(-1, batch_size))
+    ways = {way: train.make_step(student, objective, rows, batches, micro_batch_size) for way, objective in objectives.items()}
+    generator = torch.Generator(device).manual_seed(0)
+
+    def cache():
+        for chunk in np.split(next(batches), range(micro_batch_size, batch_size, micro_batch_size)):
+            with torch.inference_mode():
+                logits = teacher(input_ids=train.make_batch(rows, chunk, device)["input_ids"]).logits.float()
+                teacher_targets.list_targets(logits, targets.k, targets.tail, generator)
+
+    return {**ways, "caching": cache}
+
+
 def train_student(bench: Bench, languages: list[str], *, seed: int, kd_loss: str | None = "teacher_ce", alpha_schedule: str = "fixed", alpha: float = 0.5,
-                  temperature: float = 1.0, token_share: float = 1.0, start_from: Path | None = None) -> Path:
+                  alpha_end: float = 0.0, temperature: float = 1.0, mixture: float | None = None, tail: str = "drawn", token_share: float = 1.0,
+                  start_from: Path | None = None) -> Path:
     """Return the artefact of a dense student trained on `languages`, batches balanced over them, with history and scores.
 
-    kd_loss None is hard labels alone. It sees `token_share` of `scale.student_tokens` of each language. `start_from` is the
-    student artefact whose weights it goes on from, as in sequential training. Raises ValueError before anything is built
-    for an unknown loss, schedule or language and for numbers out of range.
+    kd_loss None is hard labels alone. It sees `token_share` of `scale.student_tokens` of each language; a share above 1 is
+    fresh text as far as there is any, and takes a loss that reads no cache. `tail` is that of the cached targets.
+    `start_from` is the student artefact whose weights it goes on from, as in sequential training. Raises ValueError before
+    anything is built for an unknown loss, schedule or language and for numbers out of range.
     """
     scale, data = bench.scale, bench.data
     check_languages(languages, data.languages)
-    check_range("token_share", token_share, 1e-3, 1)
+    is_cached = distill.can_use_cache(kd_loss, temperature)
+    check_range("token_share", token_share, 1e-3, 1 if is_cached else 1e3)
+    check_choice("tail", tail, teacher_targets.TAILS)
     if kd_loss is None:
-        alpha_schedule, alpha, temperature = "fixed", 1.0, 1.0
+        alpha_schedule, alpha, temperature, mixture = "fixed", 1.0, 1.0, None
     else:
-        check_choice("kd_loss", kd_loss, distill.KD_LOSSES)
+        mixture = distill.check_kd_options(kd_loss, temperature, mixture)
     steps = max(2, round(scale.student_steps * token_share)) * len(languages)
-    schedule = distill.make_alpha_schedule(alpha_schedule, steps, alpha)
+    schedule = distill.make_alpha_schedule(alpha_schedule, steps, alpha, alpha_end)
+    options = training_options(bench, scale.student_lr)
+    if alpha_schedule == "alternate_micro_batch":
+        options["micro_batch_size"] = min(scale.micro_batch_size, scale.batch_size // 2)
     config = {"shape": asdict(scale.student), "languages": languages, "seed": seed, "kd_loss": kd_loss, "alpha_schedule": alpha_schedule, "alpha": alpha,
-              "temperature": temperature, "steps": steps, "batch_size": scale.batch_size, "student_tokens": scale.student_tokens,
-              "evaluation_rows": scale.evaluation_rows, **training_options(scale, scale.student_lr)}
+              "alpha_end": alpha_end if alpha_schedule in ("linear", "cosine") else None, "temperature": temperature, "mixture": mixture, "steps": steps,
+              "batch_size": scale.batch_size, "student_tokens": scale.student_tokens, "evaluation_rows": scale.evaluation_rows, **options}
     parents = {"data": bench.data_path}
-    cached = kd_loss is not None and distill.can_use_cache(kd_loss, temperature)
     if kd_loss is not None:
         parents["teacher"] = train_teacher(bench)
-    if cached:
-        parents["targets"] = cache_teacher_targets(bench)
+    if is_cached:
+        parents["targets"] = cache_teacher_targets(bench, tail)
     if start_from is not None:
         parents["start_from"] = start_from
 
     def build(folder):
         model = load_gpt2(start_from) if start_from else models.build_gpt2(scale.student, len(data.tokenizer), scale.context, seed)
         model.to(bench.device)
-        objective = distill.make_objective(kd_loss, dense_logits, targets=bench.targets if cached else None,
-                                           teacher=None if cached or kd_loss is None else bench.teacher, temperature=temperature)
-        plan = train.plan_batches([student_rows(bench, language) for language in languages], steps, scale.batch_size, seed)
-        history = train.train(model, objective, plan, data.rows("train"), **training_options(scale, scale.student_lr), alpha_schedule=schedule,
+        cached = None if not is_cached else bench.targets if tail == "drawn" else open_targets(bench, tail)
+        objective = distill.make_objective(kd_loss, dense_logits, targets=cached, teacher=None if is_cached or kd_loss is None else bench.teacher,
+                                           temperature=temperature, mixture=mixture)
+        plan = train.plan_batches([student_rows(bench, language, max(1.0, token_share)) for language in languages], steps, scale.batch_size, seed)
+        history = train.train(model, objective, plan, data.rows("train"), **options, alpha_schedule=schedule,
                               evaluate=lambda: curve(bench, dense_logits, model), checkpoint=folder / "checkpoint.safetensors",
                               description=f"student {'+'.join(languages)} {kd_loss or 'ce'} seed {seed}")
         return save_trained(folder, model, history, score(bench, dense_logits, model))
@@ -306,7 +388,7 @@ def train_moe(bench: Bench, variant: str, *, seed: int, kd_loss: str = "teacher_
             parents[f"expert_{language}"] = train_expert(bench, language, seed, kd_loss, alpha)
     config = {"variant": variant, "shape": asdict(scale.expert), "seed": seed, "kd_loss": kd_loss, "alpha": alpha, "steps": steps,
               "batch_size": scale.batch_size, "student_tokens": scale.student_tokens, "evaluation_rows": scale.evaluation_rows,
-              "tie_word_embeddings": scale.tie_word_embeddings, **training_options(scale, scale.student_lr)}
+              "tie_word_embeddings": scale.tie_word_embeddings, **training_options(bench, scale.student_lr)}
     schedule = distill.make_alpha_schedule("fixed", steps, alpha)
 
     def build(folder):
@@ -318,7 +400,7 @@ def train_moe(bench: Bench, variant: str, *, seed: int, kd_loss: str = "teacher_
         plan = train.plan_batches([student_rows(bench, language) for language in languages], steps, scale.batch_size, seed)
         told_validation = told_forward(data.language_index("validation"), bench.device)
         history = train.train(model, distill.make_objective(kd_loss, told, targets=bench.targets), plan, data.rows("train"),
-                              **training_options(scale, scale.student_lr), alpha_schedule=schedule, evaluate=lambda: curve(bench, told_validation, model),
+                              **training_options(bench, scale.student_lr), alpha_schedule=schedule, evaluate=lambda: curve(bench, told_validation, model),
                               checkpoint=folder / "checkpoint.safetensors", description=f"{variant} seed {seed}")
         notes = save_trained(folder, model, history, score_uses(bench, model))
         body = next(iter(model.experts.values()))

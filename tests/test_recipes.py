@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mome import recipes
-from mome.artifacts import read_manifest
+from mome.artifacts import read_json, read_manifest
 from mome.router import hash_tokenizer
 from mome.tokenizer import N_BYTE_TOKENS, train_tokenizer
 
@@ -20,8 +20,52 @@ def test_a_student_is_found_again_and_its_options_make_another(tiny_bench):
     assert read_manifest(first)["created"] == created
     others = [recipes.train_student(tiny_bench, ["en"], seed=1), recipes.train_student(tiny_bench, ["en"], seed=0, kd_loss=None),
               recipes.train_student(tiny_bench, ["en"], seed=0, alpha_schedule="adaptive_paper"),
-              recipes.train_student(tiny_bench, ["en"], seed=0, kd_loss="reverse_kl")]
-    assert len({first, *others}) == 5
+              recipes.train_student(tiny_bench, ["en"], seed=0, kd_loss="reverse_kl"), recipes.train_student(tiny_bench, ["en"], seed=0, tail="lumped"),
+              recipes.train_student(tiny_bench, ["en"], seed=0, kd_loss="jsd"), recipes.train_student(tiny_bench, ["en"], seed=0, kd_loss="jsd", mixture=0.2)]
+    assert len({first, *others}) == 8
+
+
+def test_a_student_without_a_teacher_can_see_more_text_than_the_cache_holds(tiny_bench):
+    base, more = (recipes.train_student(tiny_bench, ["en"], seed=0, kd_loss=None, token_share=share) for share in (1.0, 2.0))
+    tokens = [read_manifest(path)["notes"]["tokens"] for path in (base, more)]
+    assert tokens[1] == pytest.approx(2 * tokens[0], rel=0.1)
+    assert len(recipes.student_rows(tiny_bench, "en", 2.0)) > len(recipes.student_rows(tiny_bench, "en"))
+
+
+def test_alternating_by_micro_batch_gives_every_step_two_micro_batches_at_least(tiny_bench):
+    whole = replace(tiny_bench, scale=replace(tiny_bench.scale, micro_batch_size=tiny_bench.scale.batch_size))
+    history = recipes.read_history(recipes.train_student(whole, ["en"], seed=0, alpha_schedule="alternate_micro_batch"))
+    assert (history.alpha == 0.5).all()
+
+
+def test_cached_targets_of_another_teacher_are_refused(tiny_bench):
+    path = recipes.cache_teacher_targets(tiny_bench)
+    assert recipes.targets_identity(tiny_bench) == read_json(path / "targets.json")["identity"]
+    with pytest.raises(ValueError, match="belong to another teacher"):
+        recipes.teacher_targets.CachedTargets(path, recipes.targets_identity(tiny_bench) | {"teacher": "0" * 64})
+
+
+def test_the_price_of_distilling_is_measured_once_as_multiples_of_a_step_on_hard_labels(tiny_bench, monkeypatch):
+    price = recipes.price_kd(tiny_bench, rounds=3)
+    assert list(price.way) == [recipes.HARD_LABELS, "KD, cached", "KD, teacher every step", "KD, the original's way", "caching"]
+    assert price["median"][0] == 1
+    assert price.low.le(price["median"]).all()
+    assert price["median"].le(price.high).all()
+    monkeypatch.setattr(recipes.train, "time_in_turn", lambda *_: pytest.fail("measured again"))
+    pd.testing.assert_frame_equal(recipes.price_kd(tiny_bench, rounds=3), price)
+
+
+def test_auto_precision_is_the_probes_choice_and_asked_once(tiny_bench, monkeypatch):
+    bench, probes = replace(tiny_bench, scale=replace(tiny_bench.scale, mixed_precision="auto")), []
+
+    def probe(*_):
+        probes.append(1)
+        return {"choice": "bf16", "speedup": 2.0, "loss_difference": 0.0}
+
+    monkeypatch.setattr(recipes.train, "probe_precision", probe)
+    assert [recipes.choose_precision(bench) for _ in range(2)] == ["bf16", "bf16"]
+    assert len(probes) == 1
+    assert recipes.choose_precision(tiny_bench) == "no"
 
 
 def test_hard_labels_alone_do_not_depend_on_alpha(tiny_bench):
@@ -144,7 +188,7 @@ def test_a_second_corpus_out_of_reach_is_left_out_by_auto_and_an_error_by_name(t
 
 def test_the_history_keeps_alpha_losses_and_curves(tiny_bench):
     history = recipes.read_history(recipes.train_student(tiny_bench, ["en"], seed=0, alpha_schedule="adaptive_paper"), arm="adaptive")
-    assert {"arm", "step", "tokens", "alpha", "ce_loss", "kd_loss", "grad_norm", "nats_en", "nats_py"} <= set(history)
+    assert {"arm", "step", "tokens", "alpha", "ce_loss", "kd_loss", "grad_norm", "ce_grad_norm", "kd_grad_norm", "nats_en", "nats_py"} <= set(history)
     assert history.nats_en.notna().sum() == tiny_bench.scale.evaluations
     assert history.alpha.between(0, 1).all()
 
@@ -179,6 +223,11 @@ def test_an_interrupted_teacher_goes_on_from_its_checkpoint(tiny_bench, monkeypa
     (lambda bench: recipes.train_student(bench, ["es"], seed=0), ["es", "en, fr, de, py"]),
     (lambda bench: recipes.train_student(bench, ["en"], seed=0, kd_loss="inverse"), ["inverse", "teacher_ce"]),
     (lambda bench: recipes.train_student(bench, ["en"], seed=0, alpha=1.2), ["alpha=1.2"]),
+    (lambda bench: recipes.train_student(bench, ["en"], seed=0, temperature=0), ["temperature=0"]),
+    (lambda bench: recipes.train_student(bench, ["en"], seed=0, alpha_schedule="linear", alpha_end=-0.1), ["alpha_end=-0.1"]),
+    (lambda bench: recipes.train_student(bench, ["en"], seed=0, kd_loss="jsd", mixture=2), ["mixture=2"]),
+    (lambda bench: recipes.train_student(bench, ["en"], seed=0, tail="long"), ["tail='long'", "drawn, lumped"]),
+    (lambda bench: recipes.train_student(bench, ["en"], seed=0, token_share=1.5), ["token_share=1.5"]),
     (lambda bench: recipes.train_sequence(bench, ["en", "en"], seed=0), ["repeats"]),
     (lambda bench: recipes.train_moe(bench, "MOE", seed=0), ["MOE", "JEET"])])
 def test_bad_input_is_refused_before_anything_is_built(tiny_bench, call, words):

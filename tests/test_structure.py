@@ -3,8 +3,8 @@ from pathlib import Path
 
 import mome
 
-MODULES = ["config", "artifacts", "hub", "corpus", "clean", "tokenizer", "data", "router", "models", "distill", "train", "moe", "evaluate", "probes", "plots",
-           "recipes", "export", "runs", "sweep", "bench", "__main__"]
+MODULES = ["config", "artifacts", "hub", "corpus", "clean", "tokenizer", "data", "router", "models", "distill", "targets", "train", "moe", "evaluate",
+           "probes", "plots", "recipes", "export", "runs", "sweep", "bench", "__main__"]
 FOLDER = Path(mome.__file__).parent
 
 
