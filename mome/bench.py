@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from mome import corpus as corpora
 from mome import data as packing
-from mome import router
-from mome.config import CODE_LANGUAGES, DATA_OPTIONS, Scale
+from mome import distill, models, recipes, router, targets, train
+from mome.config import CODE_LANGUAGES, DATA_OPTIONS, Scale, Shape
 
 PARTS = (0.25, 0.5, 1.0)
+VOCABULARIES = (2_048, 8_192, 32_768)
+CONTEXTS = (64, 128, 256, 512)
 
 
 def bench_data(scale: Scale, languages: list[str], repeats: int) -> pd.DataFrame:
@@ -97,3 +102,41 @@ def measure_routing_memory(vocab_size: int, n_languages: int, context: int, n_ro
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     random_router.route(rows)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+
+
+def bench_kd(scale: Scale, repeats: int) -> pd.DataFrame:
+    """Return what a step of each way to distil costs at the scale's sizes, then by vocabulary, then by sequence length.
+
+    Columns: vocab_size, context, way, then ratios within the same round (median, low, high: quartiles) to a step on hard
+    labels alone (`times_ce`, ...) and to the cached step (`times_cached`, ...), milliseconds (median), and bytes_per_token of
+    the cache on disk. Random weights and ids: what is computed does not depend on them. Batches hold equally many tokens.
+    """
+    settings = dict.fromkeys([(scale.vocab_size, scale.context), *((vocab_size, scale.context) for vocab_size in VOCABULARIES),
+                              *((scale.vocab_size, context) for context in CONTEXTS)])
+    return pd.concat([time_kd(replace(scale, vocab_size=vocab_size, context=context), scale.tokens_per_step, repeats) for vocab_size, context in settings],
+                     ignore_index=True)
+
+
+def plain_config(shape: Shape, scale: Scale) -> GPT2Config:
+    """Return a shape with GPT-2's defaults, as the original trains it: dropout of 0.1 and an activation of seven kernels."""
+    return GPT2Config(vocab_size=scale.vocab_size, n_positions=scale.context, n_layer=shape.n_layer, n_head=shape.n_head, n_embd=shape.n_embd, use_cache=False)
+
+
+def time_kd(scale: Scale, tokens_per_step: int, repeats: int) -> pd.DataFrame:
+    batch_size = max(1, tokens_per_step // scale.context)
+    rows = np.random.default_rng(0).integers(3, scale.vocab_size, (8 * batch_size, scale.context)).astype(np.uint16)
+    student, teacher = (models.build_gpt2(shape, scale.vocab_size, scale.context, seed=0) for shape in (scale.student, scale.teacher))
+    with tempfile.TemporaryDirectory(prefix="mome-bench-") as scratch:
+        folder = Path(scratch)
+        targets.cache_targets(teacher, rows, np.arange(len(rows)), scale.targets_per_token, folder, micro_batch_size=batch_size)
+        n_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        ways = recipes.time_ways(student, teacher, targets.CachedTargets(folder), rows, np.arange(len(rows)), batch_size, batch_size, "cpu")
+        plain_student, plain_teacher = (GPT2LMHeadModel(plain_config(shape, scale)) for shape in (scale.student, scale.teacher))
+        ways["KD, the original's way, GPT-2's defaults"] = train.make_step(
+            plain_student, distill.original_objective(recipes.dense_logits, plain_teacher.eval()), rows, itertools.repeat(np.arange(batch_size)), batch_size)
+        timed = train.time_in_turn(ways, repeats)
+    table = train.ratios_to(timed, recipes.HARD_LABELS).rename(columns={"median": "times_ce", "low": "ce_low", "high": "ce_high"})
+    cached = train.ratios_to(timed, "KD, cached").rename(columns={"median": "times_cached", "low": "cached_low", "high": "cached_high"})
+    table = table.merge(cached, on="way").assign(milliseconds=1e3 * timed.groupby("way").seconds.median()[table.way].to_numpy())
+    return table.assign(vocab_size=scale.vocab_size, context=scale.context, bytes_per_token=n_bytes / rows.size)[
+        ["vocab_size", "context", *table.columns, "bytes_per_token"]]
