@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from scipy import stats
 
 from mome.data import PackedData
+from mome.tokenizer import token_text
 from mome.train import make_batch
 
 
@@ -57,6 +58,27 @@ def bootstrap_difference(scores_a: pd.DataFrame, scores_b: pd.DataFrame, draws: 
     resampled = sums[draw].sum(axis=1)
     low, high = np.quantile(resampled[:, 0] / resampled[:, 1], [0.025, 0.975]) if len(sums) > 1 else (np.nan, np.nan)
     return float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high)
+
+
+def loss_by_position(student_logits: torch.Tensor, teacher_logits: torch.Tensor, input_ids: torch.Tensor, tokenizer, alpha: float = 0.5,
+                     n_top: int = 3) -> pd.DataFrame:
+    """Return where a sequence's loss comes from: one line per predicted token of `input_ids` (T,), logits (T, V).
+
+    Columns: position, context (the token read), token (the one to predict), ce (its nats), kd (forward KL to the teacher,
+    nats), share (alpha * ce + (1 - alpha) * kd over its sum: the shares add up to 1), teacher_probability and
+    student_probability of the token, teacher_top and student_top: the most probable tokens with their probabilities.
+    """
+    log_q, log_p, ids = F.log_softmax(student_logits[:-1].float(), -1), F.log_softmax(teacher_logits[:-1].float(), -1), input_ids[1:]
+    ce, kd = -log_q.gather(-1, ids.unsqueeze(-1)).squeeze(-1), (log_p.exp() * (log_p - log_q)).sum(-1)
+    combined = alpha * ce + (1 - alpha) * kd
+    texts = [token_text(tokenizer, int(token)) for token in input_ids]
+    table = pd.DataFrame({"position": range(1, len(input_ids)), "context": texts[:-1], "token": texts[1:], "ce": ce.cpu(), "kd": kd.cpu(),
+                          "share": (combined / combined.sum()).cpu(), "teacher_probability": log_p.gather(-1, ids.unsqueeze(-1)).exp().squeeze(-1).cpu(),
+                          "student_probability": (-ce).exp().cpu()})
+    for name, log_probs in (("teacher_top", log_p), ("student_top", log_q)):
+        probs, tokens = log_probs.exp().topk(n_top, dim=-1)
+        table[name] = [", ".join(f"{token_text(tokenizer, int(t))!r} {p:.2f}" for t, p in zip(*row, strict=True)) for row in zip(tokens, probs, strict=True)]
+    return table
 
 
 def paired_interval(a, b, confidence: float = 0.95) -> tuple[float, float, float]:

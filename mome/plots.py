@@ -360,7 +360,8 @@ def plot_alpha_traces(history: pd.DataFrame) -> Figure:
             ax.plot(seed.step, seed.alpha, color="#0072B2", lw=0, marker="." if alternates else "", ms=1.5)
             ax.plot(seed.step, seed.alpha, color="#0072B2", lw=0 if alternates else 1.3, alpha=0.8)
         ax.set(ylim=(-0.08, 1.08), yticks=[0, 0.5, 1])
-        ax.set_title(f"{arm}: exactly 0.5 at {100 * (part.alpha == 0.5).mean():.0f} % of steps, mean {part.alpha.mean():.3f}", fontsize=9)
+        ax.set_title(f"{arm}: exactly 0.5 at {100 * (part.alpha == 0.5).mean():.0f} % of steps, mean {part.alpha.mean():.3f}, "
+                     f"{part.alpha.min():.3f} to {part.alpha.max():.3f}", fontsize=9)
     axes[-1, 0].set(xlabel="optimizer step")
     figure.supylabel("alpha (weight of hard labels)", fontsize=9)
     return figure
@@ -399,6 +400,100 @@ def plot_arms(table: pd.DataFrame, value: str, label: str, *, arm: str = "arm", 
             ax.xaxis.set_minor_locator(plt.matplotlib.ticker.NullLocator())
         ax.set_yticks(range(len(arms)), arms)
         ax.margins(x=0.15)
+    return figure
+
+
+def plot_differences(comparisons: pd.DataFrame, label: str, margin: float | None = None) -> Figure:
+    """Each arm minus its baseline, mean and 95 % interval, best on top; filled where the interval leaves out 0, `margin` shaded.
+
+    Columns: those of `evaluate.compare_arms`. Without an interval (one seed) the mean stands alone.
+    """
+    table = comparisons.sort_values("difference", ascending=False).reset_index(drop=True)
+    figure, ax = plt.subplots(figsize=(7.8, 1.2 + 0.33 * len(table)))
+    colors = {"better": "#009E73", "worse": "#D55E00", "cannot tell": "#7F7F7F"}
+    for height, row in enumerate(table.itertuples()):
+        color = colors[row.verdict]
+        ax.plot([row.low, row.high], [height, height], color=color, lw=1.6)
+        ax.plot(row.difference, height, "o", ms=6.5, color=color, mfc=color if row.verdict != "cannot tell" else "white")
+        ax.annotate(f"{row.difference:+.3f}", (row.difference, height), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7.5)
+    ax.axvline(0, color="black", lw=1)
+    if margin is not None:
+        ax.axvspan(-margin, margin, color="grey", alpha=0.15, lw=0)
+    for name, color in colors.items():
+        ax.plot([], [], "o", color=color, mfc=color if name != "cannot tell" else "white", label=name)
+    ax.set(xlabel=label, ylim=(-0.7, len(table) - 0.3))
+    ax.set_yticks(range(len(table)), table.arm)
+    ax.margins(x=0.1)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5, title=f"than {table.baseline[0]}", title_fontsize=8.5)
+    return figure
+
+
+def plot_terms(history: pd.DataFrame, window: int = 9) -> Figure:
+    """Both terms of the loss while training: nats per token, and the norm of each one's gradient at the logits; running medians.
+
+    Columns: seed, step, ce_loss, kd_loss, ce_grad_norm, kd_grad_norm. Seeds are thin lines, their mean a thick one.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.6))
+    panels = (("loss", f"nats per token ({LOWER})"), ("grad_norm", "root mean square over tokens"))
+    for ax, (what, label) in zip(axes, panels, strict=True):
+        for term, name, color in (("ce", "hard labels (CE)", "#0072B2"), ("kd", "teacher (KD)", "#D55E00")):
+            curves = history.pivot(index="step", columns="seed", values=f"{term}_{what}").rolling(window, center=True, min_periods=1).median()
+            ax.plot(curves, color=color, lw=0.7, alpha=0.5)
+            ax.plot(curves.mean(axis=1), color=color, lw=2.2, label=name)
+        ax.set(xlabel="optimizer step", ylabel=label, title={"loss": "loss", "grad_norm": "gradient at the logits"}[what])
+    axes[1].set_ylim(bottom=0)
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
+def plot_cache_bias(table: pd.DataFrame) -> Figure:
+    """Bias of the KL read off cached targets, and error of its mean gradient, against bytes a token; draws as points. Columns: `targets.measure_bias`."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.6))
+    names = {"drawn": "top half + draws", "lumped": "top k + lumped tail", "dropped": "top k alone"}
+    for ax, column in zip(axes, ("bias", "gradient_error"), strict=True):
+        for (tail, name), color in zip(names.items(), ("#009E73", "#0072B2", "#D55E00"), strict=True):
+            part = table[table["tail"] == tail]
+            ax.plot(part.groupby("bytes_per_token")[column].mean(), color=color, lw=1.8, label=name)
+            ax.scatter(part.bytes_per_token, part[column], s=12, color=color, alpha=0.6, lw=0)
+        ticks = sorted(table.bytes_per_token.unique())
+        ax.set(xscale="log", xlabel="bytes per token in the cache (log scale)")
+        ax.set_xticks(ticks, [str(tick) for tick in ticks])
+        ax.xaxis.minorticks_off()
+    axes[0].axhline(0, color="black", lw=1)
+    axes[0].set(ylabel="cached minus full KL, nats per token\n(0 is unbiased)")
+    axes[1].set(yscale="log", ylabel=f"error of the mean gradient, relative\n(log scale, {LOWER})")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
+def plot_quality_for_time(table: pd.DataFrame, value: str, label: str) -> Figure:
+    """`value` of each arm against what its training takes, seeds as points, means labelled. Columns: arm, seed, time, kind (a colour each)."""
+    figure, ax = plt.subplots(figsize=(8.2, 4.2))
+    for kind, color in zip(dict.fromkeys(table.kind), ("#0072B2", "#009E73", "#D55E00", "#CC79A7"), strict=False):
+        part = table[table.kind == kind]
+        ax.scatter(part.time, part[value], s=16, color=color, alpha=0.5, lw=0)
+        means = part.groupby("arm")[["time", value]].mean().sort_values(["time", value])
+        ax.plot(means.time, means[value], "o", ls="-" if means.time.nunique() == len(means) else "", color=color, ms=7, lw=1.2, label=kind)
+        for number, (arm, mean) in enumerate(means.iterrows()):
+            ax.annotate(arm, (mean.time, mean[value]), xytext=(8, (-9, 3)[number % 2]), textcoords="offset points", fontsize=8, color=color)
+    ax.set(xlabel="training time, in steps' time of the hard-label arm", ylabel=label)
+    ax.margins(x=0.22, y=0.12)
+    ax.set_xlim(left=0)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
+def plot_loss_by_position(table: pd.DataFrame, alpha: float) -> Figure:
+    """Each token's part of a sequence's loss, in percent, its hard-label and its KD part stacked. Columns: `evaluate.loss_by_position`."""
+    total = (alpha * table.ce + (1 - alpha) * table.kd).sum() / 100
+    hard, soft, places = alpha * table.ce / total, (1 - alpha) * table.kd / total, np.arange(len(table))
+    figure, ax = plt.subplots(figsize=(max(7.0, 0.3 * len(table)), 3.8))
+    ax.bar(places, hard, color="#0072B2", width=0.8, label=f"hard label, alpha = {alpha:g}")
+    ax.bar(places, soft, bottom=hard, color="#D55E00", width=0.8, label=f"teacher, 1 - alpha = {1 - alpha:g}")
+    ax.set_xticks(places, [visible(token) for token in table.token], rotation=90, fontsize=8, family="monospace")
+    ax.set(xlabel="token to predict", ylabel="share of the sequence's loss, percent", xlim=(-0.7, len(table) - 0.3))
+    ax.grid(axis="x", visible=False)
+    ax.legend(loc="upper right", fontsize=8.5, ncols=2)
     return figure
 
 

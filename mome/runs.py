@@ -31,6 +31,7 @@ from mome.config import (
     resolve_scale,
     runs_dir,
 )
+from mome.distill import KD_LOSSES, MOVING_SCHEDULES
 from mome.recipes import MOE_VARIANTS
 from mome.router import CLASSIFIERS
 
@@ -90,11 +91,14 @@ def check_parameters(notebook: Path, given: dict) -> dict:
     if values.get("second_corpus", "auto") not in ("", "auto"):
         check_corpus(values["second_corpus"])
         check_languages(languages, corpus_languages(values["second_corpus"]))
-    for name, allowed in (("classifiers", CLASSIFIERS), ("variants", MOE_VARIANTS), ("order", languages)):
+    for name, allowed in (("classifiers", CLASSIFIERS), ("variants", MOE_VARIANTS), ("order", languages), ("schedules", MOVING_SCHEDULES),
+                          ("losses", [loss for loss in KD_LOSSES if loss != "teacher_ce"])):
         for value in values.get(name, []):
             check_choice(name, value, allowed)
     if values.get("order") and sorted(values["order"]) != sorted(languages):
         raise ValueError(f"order={values['order']!r} is not allowed; it must hold each of {', '.join(languages)} once, or be empty")
+    if "alphas" in declared and batch_size < 2:
+        raise ValueError(f"overrides={values['overrides']!r} is not allowed; {notebook.stem} alternates within a step and needs a batch_size of at least 2")
     if "language" in values:
         check_choice("language", values["language"], languages)
     for alpha in values.get("alphas", []):

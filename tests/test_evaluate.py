@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import precision_recall_fscore_support
 
 from mome import evaluate
+from mome.tokenizer import N_BYTE_TOKENS, token_text, train_tokenizer
 
 MATRIX = pd.DataFrame([[2.0, 6.0, 7.0], [3.0, 1.0, 6.5], [4.0, 2.5, 1.5]], index=["en", "fr", "de"], columns=["en", "fr", "de"])
 
@@ -265,3 +267,21 @@ def test_calibration_is_reported_for_classifiers_that_give_a_confidence():
     assert table.set_index(["classifier", "prefix"]).calibration_error.to_dict() == pytest.approx({("sure", 1): 0.05, ("sure", 2): 0.0})
     assert bins["sure"].n.tolist() == [2, 2]
     assert set(bins) == {"sure"}
+
+
+def test_the_loss_of_every_position_is_its_own_and_the_shares_add_up_to_one():
+    tokenizer = train_tokenizer([], N_BYTE_TOKENS)
+    input_ids = torch.tensor(tokenizer.encode("a bc"))
+    student, teacher = (torch.randn(len(input_ids), len(tokenizer), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    table = evaluate.loss_by_position(student, teacher, input_ids, tokenizer, alpha=0.3, n_top=2)
+    log_q, log_p = torch.log_softmax(student, -1), torch.log_softmax(teacher, -1)
+    assert "".join(table.token) == "a bc"[1:]
+    for row in table.itertuples():
+        read, token = row.position - 1, int(input_ids[row.position])
+        assert row.ce == pytest.approx(-log_q[read, token].item(), abs=1e-5)
+        assert row.kd == pytest.approx((log_p[read].exp() * (log_p[read] - log_q[read])).sum().item(), abs=1e-5)
+        assert row.teacher_probability == pytest.approx(log_p[read, token].exp().item(), rel=1e-4)
+        assert row.student_top.startswith(repr(token_text(tokenizer, int(student[read].argmax()))))
+        assert len(row.student_top.split(", ")) == 2
+    assert table.share.sum() == pytest.approx(1, abs=1e-5)
+    assert table.share[0] == pytest.approx((0.3 * table.ce[0] + 0.7 * table.kd[0]) / (0.3 * table.ce + 0.7 * table.kd).sum(), abs=1e-5)

@@ -59,3 +59,42 @@ def test_every_step_of_every_language_has_a_bar_of_its_height():
                           for n, (step, language) in enumerate([(s, x) for s in ("read", "clean") for x in ("en", "py")], 1)])
     heights = sorted(bar.get_height() for bar in plots.plot_steps(steps).axes[0].patches)
     assert heights == [1, 2, 3, 4]
+
+
+def test_an_arm_is_filled_only_where_its_interval_leaves_out_zero_and_the_best_stands_on_top():
+    table = pd.DataFrame({"arm": ["a", "b", "c"], "baseline": "fixed", "difference": [0.1, -0.2, 0.0], "low": [0.05, -0.3, np.nan],
+                          "high": [0.15, -0.1, np.nan], "seeds": [3, 3, 1], "verdict": ["worse", "better", "cannot tell"]})
+    ax = plots.plot_differences(table, "nats", margin=0.02).axes[0]
+    points = {line.get_xdata()[0]: line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata()) == 1}
+    assert {x: line.get_markerfacecolor() == "white" for x, line in points.items()} == {0.1: False, -0.2: False, 0.0: True}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "c", "b"]
+
+
+def test_the_shares_of_a_sequences_loss_add_up_to_a_hundred_percent():
+    table = pd.DataFrame({"token": ["x", " y"], "ce": [2.0, 1.0], "kd": [0.5, 0.1]})
+    bars = plots.plot_loss_by_position(table, alpha=0.3).axes[0].patches
+    assert sum(bar.get_height() for bar in bars) == pytest.approx(100)
+    assert bars[0].get_height() == pytest.approx(100 * 0.3 * 2.0 / (0.3 * 3 + 0.7 * 0.6))
+
+
+def test_both_terms_are_drawn_once_a_seed_and_once_as_their_mean():
+    history = pd.DataFrame([{"seed": seed, "step": step, "ce_loss": 3.0 + seed, "kd_loss": 1.0, "ce_grad_norm": 0.9, "kd_grad_norm": 0.4}
+                            for seed in (0, 1) for step in range(1, 6)])
+    loss, gradient = plots.plot_terms(history).axes
+    assert len(loss.lines) == len(gradient.lines) == 6
+    assert {float(np.mean(line.get_ydata())) for line in loss.lines} == {3.0, 4.0, 3.5, 1.0}
+
+
+def test_the_cache_figure_draws_every_tail_and_every_draw():
+    table = pd.DataFrame([{"tail": tail, "k": k, "draw": draw, "bytes_per_token": 4 * k + 4, "bias": 0.1, "gradient_error": 0.2}
+                          for tail in ("drawn", "lumped", "dropped") for k in (4, 8) for draw in range(3 if tail == "drawn" else 1)])
+    bias, error = plots.plot_cache_bias(table).axes
+    assert [len(points.get_offsets()) for points in bias.collections] == [6, 2, 2]
+    assert [text.get_text() for text in error.get_legend().get_texts()] == ["top half + draws", "top k + lumped tail", "top k alone"]
+
+
+def test_quality_against_time_labels_every_arm_at_its_mean():
+    table = pd.DataFrame({"arm": ["plain", "plain", "taught"], "seed": [0, 1, 0], "time": [1.0, 1.0, 1.5], "kind": ["alone", "alone", "teacher"],
+                          "perplexity": [100.0, 110.0, 90.0]})
+    ax = plots.plot_quality_for_time(table, "perplexity", "perplexity").axes[0]
+    assert {text.get_text(): text.xy for text in ax.texts} == {"plain": (1.0, 105.0), "taught": (1.5, 90.0)}
