@@ -119,7 +119,8 @@ def bench_kd(scale: Scale, repeats: int) -> pd.DataFrame:
 
 def plain_config(shape: Shape, scale: Scale) -> GPT2Config:
     """Return a shape with GPT-2's defaults, as the original trains it: dropout of 0.1 and an activation of seven kernels."""
-    return GPT2Config(vocab_size=scale.vocab_size, n_positions=scale.context, n_layer=shape.n_layer, n_head=shape.n_head, n_embd=shape.n_embd, use_cache=False)
+    return GPT2Config(vocab_size=scale.vocab_size, n_positions=scale.context, n_layer=shape.n_layer, n_head=shape.n_head, n_embd=shape.n_embd, use_cache=False,
+                      bos_token_id=1, eos_token_id=2)
 
 
 def time_kd(scale: Scale, tokens_per_step: int, repeats: int) -> pd.DataFrame:

@@ -476,7 +476,7 @@ def plot_quality_for_time(table: pd.DataFrame, value: str, label: str) -> Figure
         ax.plot(means.time, means[value], "o", ls="-" if means.time.nunique() == len(means) else "", color=color, ms=7, lw=1.2, label=kind)
         for number, (arm, mean) in enumerate(means.iterrows()):
             ax.annotate(arm, (mean.time, mean[value]), xytext=(8, (-9, 3)[number % 2]), textcoords="offset points", fontsize=8, color=color)
-    ax.set(xlabel="training time, in steps' time of the hard-label arm", ylabel=label)
+    ax.set(xlabel="training time, as a multiple of the first hard-label arm's", ylabel=label)
     ax.margins(x=0.22, y=0.12)
     ax.set_xlim(left=0)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
