@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, GPT2Config, GPT2LMHeadModel, PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutput
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from mome.config import check_choice
-from mome.distill import ce_loss
+from mome.distill import IGNORED, ce_loss
 from mome.models import build_body
 from mome.router import Router
 
 COMMON_EXPERT_USES = ("off", "on", "alone")
+# How several experts answer together instead of the routed one: mean of hidden states (the paper's), of logits, or of
+# probabilities weighed by how well each expert has predicted the sequence so far (Branch-Train-Merge).
+AVERAGES = ("hidden", "logits", "posterior")
+BODY_SHAPE = ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")
 
 
 class MoMEConfig(PreTrainedConfig):
@@ -34,11 +40,44 @@ class MoMEConfig(PreTrainedConfig):
         self.vocab_size = self.body.get("vocab_size", 50_257)
         self.hidden_size = self.body.get("n_embd", 768)
         self.num_hidden_layers = self.body.get("n_layer", 12)
+        self.max_position_embeddings = self.body.get("n_positions", 1_024)
 
     def body_config(self) -> GPT2Config:
         config = GPT2Config(**self.body)
         config._attn_implementation = "sdpa"
         return config
+
+
+class RowsOfCache:
+    """Some rows and layers of a batch's cache, which an expert's body takes for a cache of its own.
+
+    All bodies have one shape, so keys and values of every row fit one cache, whichever expert wrote them: what generation
+    does to whole batches (growing, reordering beams) needs to know nothing of experts. `rows` None is the whole batch.
+    """
+
+    def __init__(self, cache: Cache, rows: torch.Tensor | None, batch_size: int, first_layer: int, length: int):
+        self.cache, self.rows, self.batch_size, self.first_layer, self.length = cache, rows, batch_size, first_layer, length
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.length
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store keys and values (rows, heads, T, D) of new positions; return those of all positions of these rows."""
+        number = self.first_layer + layer_idx
+        if self.rows is None:
+            return self.cache.update(keys, values, number)
+        if self.cache.get_seq_length(number) == self.length:  # the first expert of this step makes room for all rows
+            room = keys.new_zeros(self.batch_size, *keys.shape[1:])
+            self.cache.update(room, room.clone(), number)
+        layer = self.cache.layers[number]
+        layer.keys[self.rows, :, self.length:], layer.values[self.rows, :, self.length:] = keys, values
+        return layer.keys[self.rows], layer.values[self.rows]
 
 
 class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
@@ -49,6 +88,7 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
     """
 
     config_class = MoMEConfig
+    supports_gradient_checkpointing = True
     _supports_sdpa = True
     _tied_weights_keys: ClassVar = {"lm_head.weight": "embedding.weight"}  # in force only with config.tie_word_embeddings
 
@@ -73,47 +113,65 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
         return self.lm_head
 
     def forward(self, input_ids, attention_mask=None, expert_index=None, labels=None, common_expert=None, allowed_experts=None,
-                average_experts=False, **kwargs) -> CausalLMOutput:
+                average_experts=None, past_key_values=None, use_cache=None, **kwargs) -> CausalLMOutputWithPast:
         """Return logits (B, T, V) and, with labels (B, T, already shifted, -100 ignored), their mean cross-entropy.
 
         expert_index (B,) says which expert each row takes; without it the router decides from the whole row, among
         `allowed_experts` (names; all by default). `common_expert` is "on", "off" or "alone" (default: on where there is
-        one). `average_experts` takes the mean over the allowed experts instead of the routed one. Raises ValueError for
-        an unknown expert, none allowed, or a common expert that the model lacks.
+        one). `average_experts` lets all allowed experts answer instead of the routed one, see `AVERAGES`. Raises ValueError
+        for an unknown expert, none allowed, a common expert that the model lacks, and where the router would have to read a
+        sequence of which the cache holds the beginning.
         """
-        use = self.check_common_expert(common_expert)
-        allowed = self.check_experts(allowed_experts)
-        embeddings = self.embedding(input_ids)
+        use, allowed = self.check_common_expert(common_expert), self.check_experts(allowed_experts)
+        check_choice("average_experts", average_experts, (None, *AVERAGES))
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache()
+        run = self.make_runner(input_ids, attention_mask, past_key_values)
+        n_layer, hidden = self.config.num_hidden_layers, []
         if use == "alone":
-            hidden = self.run_body(self.common_expert, embeddings, attention_mask)
+            hidden = [run(self.common_expert, None, 0)]
         elif average_experts:
-            hidden = sum(self.run_body(self.experts[name], embeddings, attention_mask) for name in allowed) / len(allowed)
+            hidden = [run(self.experts[name], None, number * n_layer) for number, name in enumerate(allowed)]
         else:
             if expert_index is None:
+                if past_key_values is not None and past_key_values.get_seq_length():
+                    raise ValueError("expert_index=None is not allowed with past_key_values that hold tokens: the router reads whole sequences; "
+                                     "give the expert_index that `route` found on the prompt")
                 expert_index = self.route(input_ids, attention_mask, allowed)
-            hidden = self.dispatch(embeddings, attention_mask, expert_index)
+            hidden = [self.dispatch(run, expert_index)]
         if use == "on":
-            hidden = (hidden + self.run_body(self.common_expert, embeddings, attention_mask)) / 2
-        logits = self.lm_head(hidden)
-        loss = None if labels is None else ce_loss(logits, labels) / (labels >= 0).sum()
-        return CausalLMOutput(loss=loss, logits=logits)
+            common = run(self.common_expert, None, len(hidden) * n_layer)
+            hidden = [(part + common) / 2 for part in hidden]
+        if average_experts in ("logits", "posterior") and use != "alone":
+            logits = mix_logits(torch.stack([self.lm_head(part) for part in hidden]), input_ids, attention_mask, average_experts)
+        else:
+            logits = self.lm_head(sum(hidden) / len(hidden))
+        loss = None if labels is None else ce_loss(logits, labels) / (labels != IGNORED).sum()
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
 
-    def run_body(self, body, embeddings, attention_mask):
-        # Positions count real tokens, so that a left-padded row equals itself alone.
-        positions = None if attention_mask is None else (attention_mask.cumsum(dim=-1) - 1).clamp_min(0)
-        return body(inputs_embeds=embeddings, attention_mask=attention_mask, position_ids=positions, use_cache=False).last_hidden_state
+    def make_runner(self, input_ids, attention_mask, cache):
+        """Return `run(body, rows, first_layer)`: hidden states (rows, T, D) of some rows (None: all) through one body."""
+        embeddings, length = self.embedding(input_ids), 0 if cache is None else cache.get_seq_length()
+        positions = None
+        if attention_mask is not None:
+            # Positions count real tokens, so that a left-padded row equals itself alone.
+            positions = (attention_mask.cumsum(dim=-1) - 1).clamp_min(0)[:, -input_ids.shape[1]:]
 
-    def dispatch(self, embeddings, attention_mask, expert_index):
+        def run(body, rows, first_layer):
+            parts = [part if rows is None or part is None else part[rows] for part in (embeddings, attention_mask, positions)]
+            view = None if cache is None else RowsOfCache(cache, rows, len(input_ids), first_layer, length)
+            return body(inputs_embeds=parts[0], attention_mask=parts[1], position_ids=parts[2], past_key_values=view,
+                        use_cache=view is not None).last_hidden_state
+
+        return run
+
+    def dispatch(self, run, expert_index):
         """Return hidden states (B, T, D): the rows of each expert run together, then are put back in order."""
-        order = torch.argsort(expert_index, stable=True)
         sizes = torch.bincount(expert_index, minlength=len(self.experts)).tolist()
         if max(sizes) == len(expert_index):  # one expert for all: no need to gather
-            return self.run_body(list(self.experts.values())[sizes.index(max(sizes))], embeddings, attention_mask)
-        parts, embedded = [], embeddings[order].split(sizes)
-        masks = [None] * len(sizes) if attention_mask is None else attention_mask[order].split(sizes)
-        for body, part, mask in zip(self.experts.values(), embedded, masks, strict=True):
-            if len(part):
-                parts.append(self.run_body(body, part, mask))
+            return run(list(self.experts.values())[sizes.index(max(sizes))], None, 0)
+        order = torch.argsort(expert_index, stable=True)
+        parts = [run(body, rows, 0) for body, rows in zip(self.experts.values(), order.split(sizes), strict=True) if len(rows)]
         return torch.cat(parts)[torch.argsort(order)]
 
     @torch.no_grad()
@@ -140,16 +198,39 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
         check_choice("common_expert", use, COMMON_EXPERT_USES if self.common_expert is not None else ("off",))
         return use
 
-    def prepare_inputs_for_generation(self, input_ids, attention_mask=None, expert_index=None, **kwargs):
-        # The expert is chosen once, on the prompt, and kept while the text grows.
-        keep = {name: kwargs[name] for name in ("common_expert", "allowed_experts", "average_experts") if name in kwargs}
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "expert_index": expert_index, **keep}
+    def generate(self, input_ids=None, attention_mask=None, expert_index=None, use_cache=True, **kwargs):
+        """Return generated ids as transformers does; routing is decided on the prompt, per row, unless told, and kept.
 
-    def generate(self, input_ids=None, attention_mask=None, expert_index=None, **kwargs):
-        """Return generated ids as transformers does; routing is decided on the prompt, per row, unless told."""
+        Raises ValueError for an empty prompt, for rows padded on the right, and for a cache with `average_experts="posterior"`,
+        whose weights need the whole sequence.
+        """
+        if input_ids is None or input_ids.shape[-1] == 0 or (attention_mask is not None and (attention_mask.sum(dim=-1) == 0).any()):
+            raise ValueError("input_ids holds an empty prompt; every row needs at least one token, for example the bos token")
+        if attention_mask is not None and (attention_mask[:, -1] == 0).any():
+            raise ValueError("attention_mask ends with padding; pad prompts on the left: tokenizer(..., padding=True, padding_side='left')")
         if expert_index is None:
             expert_index = self.route(input_ids, attention_mask, self.check_experts(kwargs.get("allowed_experts")))
-        return super().generate(input_ids, attention_mask=attention_mask, expert_index=expert_index, use_cache=False, **kwargs)
+        use_cache = use_cache and kwargs.get("average_experts") != "posterior"
+        if use_cache and kwargs.get("past_key_values") is None:
+            kwargs["past_key_values"] = DynamicCache()
+        return super().generate(input_ids, attention_mask=attention_mask, expert_index=expert_index, use_cache=use_cache, **kwargs)
+
+
+def mix_logits(logits: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, how: str) -> torch.Tensor:
+    """Return what several experts' logits (E, B, T, V) say together, (B, T, V).
+
+    "logits" is their mean. "posterior" is the log of sum_e P(e | tokens read) p_e, P(e | tokens read) being proportional to the
+    probability that expert e gave to the tokens read so far, equal before the first (Li et al. 2022, Branch-Train-Merge, eq. 2).
+    """
+    if how == "logits":
+        return logits.mean(dim=0)
+    log_probs = F.log_softmax(logits.float(), dim=-1)
+    read = log_probs[:, :, :-1].gather(-1, input_ids[None, :, 1:, None].expand(len(logits), -1, -1, -1)).squeeze(-1)
+    if attention_mask is not None:
+        # A first real token after padding was predicted from nothing.
+        read = read * (attention_mask[:, 1:] * attention_mask[:, :-1])
+    evidence = F.pad(read, (1, 0)).cumsum(dim=-1)
+    return torch.logsumexp(log_probs + F.log_softmax(evidence, dim=0).unsqueeze(-1), dim=0)
 
 
 def build_moe(languages: list[str], body_config: GPT2Config, *, has_common_expert: bool, tie_word_embeddings: bool, seed: int) -> MoMEForCausalLM:

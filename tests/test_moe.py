@@ -62,7 +62,7 @@ def test_averaging_two_allowed_experts_is_the_mean_of_their_hidden_states():
     model = build()
     with torch.no_grad():
         parts = [model(IDS, expert_index=torch.full((6,), LANGUAGES.index(name))).logits for name in ("fr", "py")]
-        assert_close(model(IDS, allowed_experts=["fr", "py"], average_experts=True).logits, sum(parts) / 2, atol=1e-5, rtol=1e-5)
+        assert_close(model(IDS, allowed_experts=["fr", "py"], average_experts="hidden").logits, sum(parts) / 2, atol=1e-5, rtol=1e-5)
 
 
 def test_the_router_chooses_per_row_among_the_allowed_experts():
@@ -113,6 +113,97 @@ def test_generation_routes_on_the_prompt_and_equals_greedy_decoding_by_hand():
     assert torch.equal(produced, grown)
 
 
+@pytest.mark.parametrize("options", [{}, {"common_expert": "off"}, {"common_expert": "alone"}, {"average_experts": "hidden"}, {"average_experts": "logits"},
+                                     {"allowed_experts": ["fr", "py"]}])
+@pytest.mark.parametrize("strategy", [{"do_sample": False}, {"num_beams": 3}])
+def test_generation_with_a_cache_equals_generation_without(options, strategy):
+    model, plain = build(has_common_expert=True), {"max_new_tokens": 6, "eos_token_id": None, **options, **strategy}
+    assert torch.equal(model.generate(IDS, **plain), model.generate(IDS, use_cache=False, **plain))
+
+
+def test_logits_in_pieces_through_the_cache_equal_those_of_the_whole():
+    model = build(has_common_expert=True)
+    with torch.no_grad():
+        whole, pieces, cache = model(IDS, expert_index=EXPERTS).logits, [], None
+        for at, to in ((0, 4), (4, 5), (5, 10)):
+            result = model(IDS[:, at:to], expert_index=EXPERTS, past_key_values=cache, use_cache=True)
+            pieces, cache = [*pieces, result.logits], result.past_key_values
+    assert_close(torch.cat(pieces, dim=1), whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_generated_batch_of_mixed_languages_and_lengths_equals_its_rows_one_by_one(use_cache):
+    model, lengths = build(has_common_expert=True), [10, 3, 7, 1, 9, 5]
+    mask = torch.arange(10) >= 10 - torch.tensor(lengths)[:, None]
+    padded = torch.where(mask, IDS, 0)
+    options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
+    together = model.generate(padded, attention_mask=mask.long(), use_cache=use_cache, **options)
+    assert len(set(model.route(padded, mask.long()).tolist())) > 1
+    for row, length in enumerate(lengths):
+        alone = model.generate(padded[row:row + 1, 10 - length:], **options)
+        assert torch.equal(together[row:row + 1, 10 - length:], alone)
+
+
+def test_sampling_follows_its_seed_and_several_returned_sequences_keep_their_prompts_expert():
+    model, draws = build(), []
+    for _ in range(2):
+        torch.manual_seed(3)
+        draws.append(model.generate(IDS, max_new_tokens=6, do_sample=True, num_return_sequences=2))
+    assert torch.equal(*draws)
+    assert draws[0].shape[0] == 12
+    assert torch.equal(draws[0][:, :10], IDS.repeat_interleave(2, dim=0))
+
+
+def test_averaged_logits_are_the_mean_of_the_experts_and_a_posterior_weighs_them_by_what_they_predicted():
+    model = build()
+    with torch.no_grad():
+        logits = torch.stack([model(IDS, expert_index=torch.full((6,), number)).logits for number in range(4)])
+        assert_close(model(IDS, average_experts="logits").logits, logits.mean(dim=0), atol=1e-5, rtol=1e-5)
+        found = model(IDS, average_experts="posterior").logits.exp()
+    probs = logits.softmax(dim=-1)
+    for row in range(6):
+        weights = torch.full((4,), 0.25)
+        for position in range(10):
+            if position:
+                weights = weights * probs[:, row, position - 1, IDS[row, position]]
+                weights = weights / weights.sum()
+            assert_close(found[row, position], (weights[:, None] * probs[:, row, position]).sum(dim=0), atol=1e-5, rtol=1e-4)
+
+
+def test_a_posterior_over_identical_experts_is_any_one_of_them():
+    model = build(distinct=False)
+    with torch.no_grad():
+        expected = model(IDS, expert_index=EXPERTS).logits.log_softmax(dim=-1)
+        assert_close(model(IDS, average_experts="posterior").logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    gradients = []
+    for is_on in (False, True):
+        model = build(has_common_expert=True).train()
+        if is_on:
+            model.gradient_checkpointing_enable()
+        model(IDS, expert_index=EXPERTS).logits.square().sum().backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]))
+    assert_close(*gradients)
+
+
+def test_the_router_is_not_asked_about_half_a_sequence():
+    model = build()
+    cache = model(IDS[:, :5], use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="expert_index"):
+        model(IDS[:, 5:], past_key_values=cache)
+
+
+@pytest.mark.parametrize(("ids", "mask", "words"), [
+    (torch.zeros(1, 0, dtype=torch.long), None, "empty prompt"),
+    (IDS[:2], torch.tensor([[1] * 10, [0] * 10]), "empty prompt"),
+    (IDS[:2], torch.tensor([[1] * 10, [1] * 6 + [0] * 4]), "on the left")])
+def test_an_empty_prompt_and_right_padding_are_refused(ids, mask, words):
+    with pytest.raises(ValueError, match=words):
+        build().generate(ids, attention_mask=mask, max_new_tokens=2)
+
+
 def test_an_assembled_model_equals_its_expert_on_tokens_only_that_expert_knows():
     experts = {name: build_gpt2(Shape(1, 2, 16), 60, 24, seed=seed) for seed, name in enumerate(LANGUAGES)}
     counts = torch.zeros(4, 60)
@@ -135,7 +226,7 @@ def test_a_token_of_two_languages_gets_the_mean_of_their_rows_weighted_by_use():
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"allowed_experts": ["es"]}, ["es", "en, fr, de, py"]), ({"allowed_experts": []}, ["no expert"]),
-    ({"common_expert": "on"}, ["on", "off"]), ({"common_expert": "sometimes"}, ["sometimes"])])
+    ({"average_experts": "votes"}, ["votes", "posterior"]), ({"common_expert": "on"}, ["on", "off"]), ({"common_expert": "sometimes"}, ["sometimes"])])
 def test_bad_switches_are_refused_by_name(options, words):
     with pytest.raises(ValueError) as error:
         build()(IDS, **options)
