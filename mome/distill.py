@@ -55,8 +55,10 @@ def combined_loss(logits: torch.Tensor, labels: torch.Tensor, alpha: float, name
     "ce_loss" and "kd_loss" are in nats; "ce_square" and "kd_square" are squared Euclidean norms of each term's gradient with
     respect to a token's logits, so sqrt(sum / tokens) is its root mean square. The KD term comes from `teacher_logits`
     (B, T, V) or from cached `targets` (see `mome.targets`); without either, "loss" is alpha * ce_loss alone. Beyond the
-    logits this takes one (tokens, V) tensor, the gradient: all else is done a chunk of tokens at a time.
+    logits this takes one (tokens, V) tensor, the gradient: all else is done a chunk of tokens at a time. Raises ValueError
+    as `kd_loss` does, and for alpha outside [0, 1] or a loss that cannot read cached targets.
     """
+    check_range("alpha", alpha, 0, 1)
     if name is not None or teacher_logits is not None:
         mixture = check_kd_options(name, temperature, mixture)
     y, add_kd = labels.flatten(), None

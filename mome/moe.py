@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, GPT2Config, GPT2LMHeadModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, GPT2Config, GPT2LMHeadModel, GPT2Model, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -198,6 +202,32 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
         check_choice("common_expert", use, COMMON_EXPERT_USES if self.common_expert is not None else ("off",))
         return use
 
+    def add_expert(self, language: str, body: GPT2Model, router: Router) -> None:
+        """Add an expert; the others keep their weights bit for bit. `router` takes the old one's place.
+
+        Raises ValueError for a language that is there already, a body of another shape, or a router that does not know this
+        model's languages and the new one, in that order, or reads another tokenizer's ids.
+        """
+        languages = [*self.config.languages, language]
+        if language in self.config.languages:
+            raise ValueError(f"language={language!r} has an expert already; remove it first, or choose another name")
+        check_shapes({"this model": self.config.body_config(), language: body.config})
+        if list(router.languages) != languages:
+            raise ValueError(f"router of {', '.join(router.languages)} is not allowed; it must be fitted on {', '.join(languages)}, in that order")
+        if router.tokenizer_sha256 != self.config.tokenizer_sha256:
+            raise ValueError(f"router reads ids of tokenizer {router.tokenizer_sha256[:12]!r}, this model those of {self.config.tokenizer_sha256[:12]!r}")
+        self.experts[language] = body.to(self.device)
+        self.config.languages, self.router = languages, router.to(self.device)
+
+    def remove_expert(self, language: str) -> None:
+        """Take an expert out, and its language out of the router. Raises ValueError for an unknown one and for the last."""
+        check_choice("language", language, self.config.languages)
+        if len(self.config.languages) == 1:
+            raise ValueError(f"language={language!r} is the last expert; a model needs one")
+        languages = [name for name in self.config.languages if name != language]
+        del self.experts[language]
+        self.config.languages, self.router = languages, self.router.keep(languages)
+
     def generate(self, input_ids=None, attention_mask=None, expert_index=None, use_cache=True, **kwargs):
         """Return generated ids as transformers does; routing is decided on the prompt, per row, unless told, and kept.
 
@@ -258,11 +288,7 @@ def assemble_experts(experts: dict[str, GPT2LMHeadModel], token_counts: torch.Te
     """
     languages, models = list(experts), list(experts.values())
     reference = models[0].config
-    for language, model in experts.items():
-        for name in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd"):
-            if getattr(model.config, name) != getattr(reference, name):
-                raise ValueError(f"expert {language!r} has {name}={getattr(model.config, name)}, the others {getattr(reference, name)}; "
-                                 "experts of one model must have one shape")
+    check_shapes({language: model.config for language, model in experts.items()})
     moe = build_moe(languages, reference, has_common_expert=False, tie_word_embeddings=tie_word_embeddings, seed=0)
     shares = (token_counts + 1e-3) / (token_counts + 1e-3).sum(dim=0)
     with torch.no_grad():
@@ -274,6 +300,53 @@ def assemble_experts(experts: dict[str, GPT2LMHeadModel], token_counts: torch.Te
         moe.lm_head.weight.copy_(mean)
     moe.experts.requires_grad_(False)
     return moe
+
+
+def check_shapes(configs: dict[str, GPT2Config]) -> None:
+    """Raise ValueError unless all bodies have one shape."""
+    first, *others = configs
+    for other in others:
+        for name in BODY_SHAPE:
+            if getattr(configs[other], name) != getattr(configs[first], name):
+                raise ValueError(f"expert {other!r} has {name}={getattr(configs[other], name)}, {first!r} {getattr(configs[first], name)}; "
+                                 "experts of one model must have one shape")
+
+
+def merge_experts(bodies: list[GPT2Model]) -> GPT2Model:
+    """Return one body whose weights are the mean of several of one shape: a merge that fits only bodies that share an ancestor."""
+    check_shapes({str(number): body.config for number, body in enumerate(bodies)})
+    merged = build_body(bodies[0].config)
+    states = [body.state_dict() for body in bodies]
+    merged.load_state_dict({name: sum(state[name] for state in states) / len(states) for name in states[0]})
+    return merged.to(bodies[0].wpe.weight.device)
+
+
+def save_expert(body: GPT2Model, path: Path, *, language: str, tokenizer_sha256: str, **about: str | int) -> None:
+    """Write one expert as safetensors, with its language, shape, tokenizer and whatever else is known of it as JSON in the header."""
+    shape = {name: getattr(body.config, name) for name in BODY_SHAPE}
+    header = {"kind": "mome-expert", "language": language, "tokenizer_sha256": tokenizer_sha256, "shape": shape, **about}
+    save_file({name: tensor.contiguous() for name, tensor in body.state_dict().items()}, path, metadata={"expert": json.dumps(header)})
+
+
+def load_expert(path: Path, model: MoMEForCausalLM) -> tuple[GPT2Model, dict]:
+    """Return a saved expert's body, fit for `model`, and its header.
+
+    Raises ValueError for a file that is damaged or no expert, and for an expert of another tokenizer or shape than the model's.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["expert"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        found, wanted = header["shape"], {name: getattr(model.config.body_config(), name) for name in BODY_SHAPE}
+        if header["tokenizer_sha256"] != model.config.tokenizer_sha256:
+            raise ValueError(f"it reads ids of tokenizer {header['tokenizer_sha256'][:12]!r}, the model those of {model.config.tokenizer_sha256[:12]!r}")
+        if found != wanted:
+            raise ValueError(f"its shape is {found}, the model's {wanted}")
+        body = build_body(model.config.body_config())
+        body.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} is not an expert for this model: {error}") from None
+    return body, header
 
 
 AutoConfig.register("mome", MoMEConfig)

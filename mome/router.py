@@ -274,6 +274,16 @@ class Router(nn.Module):
         logits = nn.functional.embedding_bag(torch.cat(ids), self.weight.cpu().double(), offsets, mode="sum")
         return torch.softmax(logits + self.bias.cpu(), dim=-1).float()
 
+    def keep(self, languages: list[str]) -> Router:
+        """Return the router among some of its languages: their probabilities keep their proportions. Raises ValueError for an unknown or no language."""
+        if not languages:
+            raise ValueError(f"languages={languages!r} leaves none; choose from: {', '.join(self.languages)}")
+        for language in languages:
+            check_choice("languages", language, self.languages)
+        kept, columns = Router(len(self.weight), languages, self.tokenizer_sha256), [self.languages.index(language) for language in languages]
+        kept.load_state_dict({"weight": self.weight[:, columns], "bias": self.bias[columns]})
+        return kept.to(self.weight.device)
+
     def check_tokenizer(self, tokenizer) -> None:
         """Raise ValueError unless `tokenizer` is the one that this router was fitted with."""
         found = hash_tokenizer(tokenizer)

@@ -573,6 +573,7 @@ def test_a_schedule_survives_a_student_that_equals_its_teacher(name):
 
 
 @pytest.mark.parametrize(("call", "words"), [
+    (lambda: combined_loss(random_logits(0), LABELS, 1.2), ["alpha=1.2", "[0, 1]"]),
     (lambda: kd_loss("inverse_kl", random_logits(0), random_logits(1), LABELS), ["kd_loss='inverse_kl'", *KD_LOSSES]),
     (lambda: kd_loss("forward_kl", random_logits(0), random_logits(1), LABELS, temperature=0), ["temperature=0", "0.001"]),
     (lambda: kd_loss("l1_weighted", random_logits(0), random_logits(1), LABELS, temperature=2.0), ["temperature=2.0", "l1_weighted", "temperature 1"]),

@@ -1,11 +1,13 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from mome import moe
 from mome.config import Shape
-from mome.models import build_gpt2, gpt2_config
+from mome.models import build_body, build_gpt2, gpt2_config
+from mome.router import Router
 
 LANGUAGES = ["en", "fr", "de", "py"]
 CONFIG = gpt2_config(Shape(1, 2, 16), 60, 24)
@@ -231,6 +233,97 @@ def test_bad_switches_are_refused_by_name(options, words):
     with pytest.raises(ValueError) as error:
         build()(IDS, **options)
     assert all(word in str(error.value) for word in words)
+
+
+def five_languages(model):
+    """Return a router of the model's languages and Spanish, which wins where token 7 is read."""
+    router = Router(60, [*LANGUAGES, "es"], model.config.tokenizer_sha256)
+    router.weight[:, :4] = model.router.weight
+    router.weight[7, 4] = 100.0
+    return router
+
+
+def test_an_added_expert_changes_no_logit_of_the_others_and_answers_for_its_own_rows(tmp_path):
+    model, body = build(has_common_expert=True), build_body(CONFIG)
+    before = {name: {key: value.clone() for key, value in expert.state_dict().items()} for name, expert in model.experts.items()}
+    told = model(IDS, expert_index=EXPERTS).logits
+    model.add_expert("es", body, five_languages(model))
+    assert all(torch.equal(value, before[name][key]) for name in LANGUAGES for key, value in model.experts[name].state_dict().items())
+    assert torch.equal(model(IDS, expert_index=EXPERTS).logits, told)
+    rows = IDS.clone()
+    rows[:3, 2] = 7
+    assert (model.route(rows)[:3] == 4).all()
+    own, common = (part(inputs_embeds=model.embedding(rows[:3])).last_hidden_state for part in (body, model.common_expert))
+    assert_close(model(rows).logits[:3], (own + common) / 2 @ model.embedding.weight.T, atol=1e-5, rtol=1e-5)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path).eval()(rows).logits, model(rows).logits)
+
+
+def test_a_removed_expert_leaves_the_others_as_they_were_and_the_router_chooses_among_them():
+    model = build()
+    probs, told = model.router(IDS), model(IDS, expert_index=torch.full((6,), 3)).logits
+    model.remove_expert("fr")
+    assert model.config.languages == list(model.experts) == model.router.languages == ["en", "de", "py"]
+    assert torch.equal(model(IDS, expert_index=torch.full((6,), 2)).logits, told)
+    kept = probs[:, [0, 2, 3]]
+    assert_close(model.router(IDS), kept / kept.sum(dim=1, keepdim=True), atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="'fr'"):
+        model(IDS, allowed_experts=["fr"])
+
+
+def test_an_expert_added_and_removed_leaves_the_model_as_it_was():
+    model = build()
+    before, routes = model(IDS).logits, model.router(IDS)
+    model.add_expert("es", build_body(CONFIG), five_languages(model))
+    model.remove_expert("es")
+    assert torch.equal(model(IDS).logits, before)
+    assert_close(model.router(IDS), routes)
+
+
+def test_merged_experts_are_the_mean_of_their_weights_and_identical_ones_merge_into_themselves():
+    model = build()
+    first, second = list(model.experts.values())[:2]
+    merged = moe.merge_experts([first, second]).state_dict()
+    for name, weight in first.state_dict().items():
+        assert_close(merged[name], (weight + second.state_dict()[name]) / 2)
+    again = moe.merge_experts([first, first]).state_dict()
+    assert all(torch.equal(again[name], weight) for name, weight in first.state_dict().items())
+
+
+def test_a_saved_expert_comes_back_bit_for_bit_with_what_is_known_of_it(tmp_path):
+    model = build()
+    moe.save_expert(model.experts["de"], tmp_path / "de.safetensors", language="de", tokenizer_sha256=model.config.tokenizer_sha256, seed=3, data="abc")
+    body, header = moe.load_expert(tmp_path / "de.safetensors", model)
+    assert all(torch.equal(value, model.experts["de"].state_dict()[name]) for name, value in body.state_dict().items())
+    assert (header["language"], header["seed"], header["data"]) == ("de", 3, "abc")
+
+
+@pytest.mark.parametrize(("damage", "words"), [
+    (lambda path: path.write_bytes(path.read_bytes()[:200]), "not an expert"), (lambda path: path.write_text("no expert"), "not an expert"),
+    (lambda path: save_file({"a": torch.zeros(1)}, path), "not an expert"),
+    (lambda path: moe.save_expert(build_body(CONFIG), path, language="de", tokenizer_sha256="f" * 64), "ffffffffffff"),
+    (lambda path: moe.save_expert(build_body(gpt2_config(Shape(1, 2, 32), 60, 24)), path, language="de", tokenizer_sha256=""), "32")],
+    ids=["cut short", "text", "other tensors", "another tokenizer", "another width"])
+def test_a_file_that_is_no_expert_for_the_model_is_refused_by_name(tmp_path, damage, words):
+    path, model = tmp_path / "de.safetensors", build()
+    moe.save_expert(model.experts["de"], path, language="de", tokenizer_sha256=model.config.tokenizer_sha256)
+    damage(path)
+    with pytest.raises(ValueError, match=rf"de\.safetensors.*{words}"):
+        moe.load_expert(path, model)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda model: model.add_expert("fr", build_body(CONFIG), five_languages(model)), "'fr' has an expert already"),
+    (lambda model: model.add_expert("es", build_body(gpt2_config(Shape(2, 2, 16), 60, 24)), five_languages(model)), "n_layer=2"),
+    (lambda model: model.add_expert("es", build_body(CONFIG), model.router), "en, fr, de, py, es, in that order"),
+    (lambda model: model.add_expert("es", build_body(CONFIG), Router(60, [*LANGUAGES, "es"], "f" * 64)), "ffffffffffff"),
+    (lambda model: model.remove_expert("es"), "'es'"), (lambda model: [model.remove_expert(name) for name in LANGUAGES], "last expert"),
+    (lambda model: model.router.keep([]), "leaves none"), (lambda model: model.router.keep(["es"]), "'es'")])
+def test_a_change_that_does_not_fit_is_refused_and_changes_nothing(change, words):
+    model = build()
+    with pytest.raises(ValueError, match=words):
+        change(model)
+    assert list(model.experts) == model.config.languages == model.router.languages
 
 
 def test_experts_of_different_shapes_are_refused():
