@@ -17,7 +17,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from mome.config import check_choice
 from mome.distill import IGNORED, ce_loss
-from mome.models import build_body
+from mome.models import build_body, count_parameters
 from mome.router import Router
 
 COMMON_EXPERT_USES = ("off", "on", "alone")
@@ -25,6 +25,31 @@ COMMON_EXPERT_USES = ("off", "on", "alone")
 # probabilities weighed by how well each expert has predicted the sequence so far (Branch-Train-Merge).
 AVERAGES = ("hidden", "logits", "posterior")
 BODY_SHAPE = ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")
+
+
+MODEL_CARD = """# Modular mixture of experts: {languages}
+
+A causal language model of {n_experts} GPT-2 bodies{common} behind one shared embedding, distilled from a multilingual teacher (arXiv:2407.19610). A router
+inside reads each sequence and sends it through one expert.
+
+| | |
+| --- | --- |
+| parameters | {total:,}; {active:,} of them active for a sequence |
+| an expert | {shape} |
+| context, vocabulary | {context:,} tokens, {vocab_size:,} entries |
+| head | {tied} |
+| tokenizer (SHA-256) | `{tokenizer}` |
+
+```python
+import mome.moe
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("this folder")
+```
+
+`forward` and `generate` take `expert_index` (told instead of routed), `allowed_experts`, `common_expert` ("on", "off", "alone") and `average_experts`
+("hidden", "logits", "posterior"). Pad prompts on the left. Trained for research on little text: what it writes is neither true nor safe.
+"""
 
 
 class MoMEConfig(PreTrainedConfig):
@@ -201,6 +226,19 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
             return "on" if self.common_expert is not None else "off"
         check_choice("common_expert", use, COMMON_EXPERT_USES if self.common_expert is not None else ("off",))
         return use
+
+    def active_parameters(self) -> int:
+        """Return how many weights one sequence goes through: all but the experts of other languages."""
+        return count_parameters(self) - (len(self.experts) - 1) * count_parameters(next(iter(self.experts.values())))
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Write weights, configuration and a model card."""
+        super().save_pretrained(save_directory, **kwargs)
+        body, tied = self.config.body_config(), "tied to the embedding" if self.config.tie_word_embeddings else "with weights of its own"
+        (Path(save_directory) / "README.md").write_text(MODEL_CARD.format(
+            languages=", ".join(self.config.languages), n_experts=len(self.experts), common=" and a common expert" if self.config.has_common_expert else "",
+            shape=f"{body.n_layer} layers of {body.n_embd}, {body.n_head} heads", context=body.n_positions, vocab_size=body.vocab_size, tied=tied,
+            total=count_parameters(self), active=self.active_parameters(), tokenizer=self.config.tokenizer_sha256 or "unknown"), encoding="utf-8")
 
     def add_expert(self, language: str, body: GPT2Model, router: Router) -> None:
         """Add an expert; the others keep their weights bit for bit. `router` takes the old one's place.

@@ -403,10 +403,8 @@ def train_moe(bench: Bench, variant: str, *, seed: int, kd_loss: str = "teacher_
                               **training_options(bench, scale.student_lr), alpha_schedule=schedule, evaluate=lambda: curve(bench, told_validation, model),
                               checkpoint=folder / "checkpoint.safetensors", description=f"{variant} seed {seed}")
         notes = save_trained(folder, model, history, score_uses(bench, model))
-        body = next(iter(model.experts.values()))
-        active = models.count_parameters(model) - (len(languages) - 1) * models.count_parameters(body)
         experts_tokens = sum(read_manifest(parents[name])["notes"]["tokens"] for name in parents if name.startswith("expert_"))
-        return {**notes, "tokens": notes["tokens"] + experts_tokens, "active_parameters": active}
+        return {**notes, "tokens": notes["tokens"] + experts_tokens, "active_parameters": model.active_parameters()}
 
     return find_or_build("moe", config, build, parents, keep_partial=True)
 

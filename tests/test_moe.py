@@ -2,12 +2,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, pipeline
 
 from mome import moe
 from mome.config import Shape
-from mome.models import build_body, build_gpt2, gpt2_config
+from mome.models import build_body, build_gpt2, count_parameters, gpt2_config
 from mome.router import Router
+from mome.tokenizer import N_BYTE_TOKENS, train_tokenizer
 
 LANGUAGES = ["en", "fr", "de", "py"]
 CONFIG = gpt2_config(Shape(1, 2, 16), 60, 24)
@@ -177,6 +178,26 @@ def test_a_posterior_over_identical_experts_is_any_one_of_them():
     with torch.no_grad():
         expected = model(IDS, expert_index=EXPERTS).logits.log_softmax(dim=-1)
         assert_close(model(IDS, average_experts="posterior").logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_text_generation_pipeline_of_transformers_takes_prompts_of_several_lengths():
+    tokenizer = train_tokenizer([], N_BYTE_TOKENS)
+    tokenizer.padding_side = "left"
+    model = moe.build_moe(["en", "fr"], gpt2_config(Shape(1, 2, 16), len(tokenizer), 24), has_common_expert=False, tie_word_embeddings=True, seed=0).eval()
+    writer = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    texts = [found[0]["generated_text"] for found in writer(["one", "a longer one"], batch_size=2, max_new_tokens=3, do_sample=False)]
+    assert [text.startswith(prompt) for text, prompt in zip(texts, ["one", "a longer one"], strict=True)] == [True, True]
+    assert texts[1] == writer("a longer one", max_new_tokens=3, do_sample=False)[0]["generated_text"]
+
+
+def test_a_saved_model_states_its_languages_and_sizes_on_a_card(tmp_path):
+    model = build(has_common_expert=True)
+    model.save_pretrained(tmp_path)
+    card, body = (tmp_path / "README.md").read_text(), count_parameters(model.common_expert)
+    assert "4 GPT-2 bodies and a common expert" in card
+    assert f"{count_parameters(model):,}; {model.active_parameters():,} of them active" in card
+    assert model.active_parameters() == count_parameters(model) - 3 * body
+    assert "{" not in card
 
 
 def test_gradient_checkpointing_changes_no_gradient():
