@@ -31,12 +31,13 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--open", action="store_true", help="open the report in a browser at the end")
     add_data_command(commands)
     bench = commands.add_parser("bench", help="time our own code, as ratios within one run")
-    bench.add_argument("what", choices=["data", "router", "kd"], help="data: the data set creator on a quarter, half and all of the help corpus; "
+    bench.add_argument("what", choices=["data", "router", "kd", "moe"], help="data: the data set creator on a quarter, half and all of the help corpus; "
                                                                         "router: sequences per second against the paper's pipeline; "
-                                                                        "kd: a training step of each way to distil")
+                                                                        "kd: a training step of each way to distil; "
+                                                                        "moe: what routing adds to training and writing")
     bench.add_argument("--scale", default="laptop", help=f"sizes: {', '.join(SCALES)} (default: %(default)s)")
     bench.add_argument("--languages", default="en,fr,de", help="comma-separated (default: %(default)s)")
-    bench.add_argument("--repeats", type=int, default=3, help="measurements of each, for kd five times as many (default: %(default)s)")
+    bench.add_argument("--repeats", type=int, default=3, help="measurements of each, for kd and moe five times as many (default: %(default)s)")
     publish = commands.add_parser("publish", help="copy a run's figures to figures/ and its claims table into README.md")
     publish.add_argument("run", help="the folder of a finished run")
     return parser
@@ -128,6 +129,10 @@ def bench_command(arguments: argparse.Namespace) -> None:
         print(table.groupby(["way", "batch"], sort=False)[["sequences_per_second", "times_original", "same_labels"]].agg(["min", "median", "max"])
               .round(2).to_string())
         print(bench.bench_router_memory(len(data.tokenizer), len(languages), scale.context).round(1).to_string(index=False))
+        return
+    if arguments.what == "moe":
+        for title, table in zip(("training step", "writing"), bench.bench_moe(scale, languages, 5 * arguments.repeats), strict=True):
+            print(f"{title}: time beside that of the way with 1.00\n{table.round(2).to_string(index=False)}")
         return
     if arguments.what == "kd":
         table = bench.bench_kd(scale, 5 * arguments.repeats)
