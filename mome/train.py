@@ -89,7 +89,7 @@ def train(model: torch.nn.Module, loss_fn: Callable, plan: np.ndarray, rows: np.
         if checkpoint is not None and accelerator.is_main_process:
             save_checkpoint(checkpoint, model, optimizer, history, plan_sha256, random_state or get_random_state())
 
-    with progress(description, steps, len(history)) as bar, deferred_signals() as arrived:
+    with progress(description, steps, len(history)) as bar, deferred_signals() as arrived, unwrapped_after(accelerator, wrapped):
         for step in range(len(history), steps):
             alpha = schedule(history)
             rate = learning_rate_at(step, steps, learning_rate, warmup_fraction)
@@ -116,10 +116,18 @@ def train(model: torch.nn.Module, loss_fn: Callable, plan: np.ndarray, rows: np.
             if accelerator.reduce(torch.tensor(float(len(arrived)), device=accelerator.device), "sum").item():
                 save()
                 break
-    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # or `model` would keep the training's autocast
     if len(history) < steps:
         raise KeyboardInterrupt(f"{description} stopped by a signal after step {len(history)} of {steps}; checkpoint: {checkpoint or 'none'}")
     return pd.DataFrame(history)
+
+
+@contextmanager
+def unwrapped_after(accelerator, wrapped):
+    """Give the model its own forward back when the block ends, however it ends: accelerate put the training's autocast round it."""
+    try:
+        yield
+    finally:
+        accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
 
 
 @contextmanager
@@ -134,7 +142,8 @@ def deferred_signals(signals=(signal.SIGINT, signal.SIGTERM)):
         return
 
     def note(number, frame):
-        if number in arrived:
+        if number == signal.SIGINT and number in arrived:
+            arrived.clear()
             signal.default_int_handler(number, frame)
         arrived.append(number)
 
@@ -144,8 +153,8 @@ def deferred_signals(signals=(signal.SIGINT, signal.SIGTERM)):
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
-    for number in arrived:
-        signal.raise_signal(number)
+        for number in dict.fromkeys(arrived):
+            signal.raise_signal(number)
 
 
 def take_gradient(accelerator, model, loss_fn, rows, row_numbers, alpha, micro_batch_size) -> dict:

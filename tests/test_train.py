@@ -402,7 +402,6 @@ def test_a_signal_in_the_last_step_leaves_a_whole_training(tmp_path):
     assert len(history_in(checkpoint)) == 3
 
 
-@pytest.mark.xfail(strict=True, reason="any second signal is taken for a second SIGINT")
 def test_a_second_sigterm_waits_like_the_first(tmp_path):
     checkpoint = tmp_path / "checkpoint.safetensors"
     with handled(signal.SIGTERM, lambda number, frame: None), pytest.raises(KeyboardInterrupt):
@@ -410,7 +409,6 @@ def test_a_second_sigterm_waits_like_the_first(tmp_path):
     assert len(history_in(checkpoint)) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="raised again only where the block ends without an exception")
 def test_a_signal_that_arrives_before_a_failure_is_not_lost():
     reached = []
 
@@ -511,7 +509,6 @@ def test_trainings_of_different_precision_follow_one_another_and_leave_the_model
     assert torch.equal(logits_of(half.eval(), batch), logits_of(plain.eval(), batch))
 
 
-@pytest.mark.xfail(strict=True, reason="unwrapped only at the end of an uninterrupted training")
 def test_a_training_stopped_in_half_precision_leaves_the_model_as_it_was():
     def stop():
         raise InterruptedError
