@@ -132,7 +132,7 @@ def time_kd(scale: Scale, tokens_per_step: int, repeats: int) -> pd.DataFrame:
         folder = Path(scratch)
         targets.cache_targets(teacher, rows, np.arange(len(rows)), scale.targets_per_token, folder, micro_batch_size=batch_size)
         n_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        ways = recipes.time_ways(student, teacher, targets.CachedTargets(folder), rows, np.arange(len(rows)), batch_size, batch_size, "cpu")
+        ways = recipes.time_ways(student, teacher, targets.CachedTargets(folder), rows, np.arange(len(rows)), batch_size, "cpu")
         plain_student, plain_teacher = (GPT2LMHeadModel(plain_config(shape, scale)) for shape in (scale.student, scale.teacher))
         ways["KD, the original's way, GPT-2's defaults"] = train.make_step(
             plain_student, distill.original_objective(recipes.dense_logits, plain_teacher.eval()), rows, itertools.repeat(np.arange(batch_size)), batch_size)

@@ -272,12 +272,12 @@ def price_kd(bench: Bench, rounds: int = 30) -> pd.DataFrame:
     """Return what a step of each way to distil costs as a multiple of a step on hard labels alone, measured once on this machine.
 
     Columns: way, median, low, high (quartiles over rounds). "caching" is what the teacher's targets of the step's sequences
-    cost, paid once however many students read them.
+    cost, paid once however many students read them. A step is one micro-batch here.
     """
     def build(folder):
         rows, numbers = bench.data.rows("train"), student_rows(bench, bench.data.languages[0])
         student = models.build_gpt2(bench.scale.student, len(bench.data.tokenizer), bench.scale.context, seed=0).to(bench.device)
-        ways = time_ways(student, bench.teacher, bench.targets, rows, numbers, bench.scale.batch_size, bench.scale.micro_batch_size, bench.device)
+        ways = time_ways(student, bench.teacher, bench.targets, rows, numbers, bench.scale.micro_batch_size, bench.device)
         train.ratios_to(train.time_in_turn(ways, rounds), HARD_LABELS).to_parquet(folder / "price.parquet")
 
     config = {"shape": asdict(bench.scale.student), "rounds": rounds, "device": bench.device.type}
@@ -285,21 +285,20 @@ def price_kd(bench: Bench, rounds: int = 30) -> pd.DataFrame:
     return pd.read_parquet(path / "price.parquet")
 
 
-def time_ways(student, teacher, targets: teacher_targets.CachedTargets, rows: np.ndarray, numbers: np.ndarray, batch_size: int, micro_batch_size: int,
+def time_ways(student, teacher, targets: teacher_targets.CachedTargets, rows: np.ndarray, numbers: np.ndarray, batch_size: int,
               device) -> dict[str, Callable[[], None]]:
     """Return {way: one optimizer step of it} for `train.time_in_turn`, all on one student, and "caching" one step's sequences."""
     objectives = {HARD_LABELS: distill.make_objective(None, dense_logits), "KD, cached": distill.make_objective("teacher_ce", dense_logits, targets),
                   "KD, teacher every step": distill.make_objective("teacher_ce", dense_logits, teacher=teacher),
                   "KD, the original's way": distill.original_objective(dense_logits, teacher)}
     batches = itertools.cycle(numbers[:len(numbers) // batch_size * batch_size].reshape(-1, batch_size))
-    ways = {way: train.make_step(student, objective, rows, batches, micro_batch_size) for way, objective in objectives.items()}
+    ways = {way: train.make_step(student, objective, rows, batches, batch_size) for way, objective in objectives.items()}
     generator = torch.Generator(device).manual_seed(0)
 
+    @torch.inference_mode()
     def cache():
-        for chunk in np.split(next(batches), range(micro_batch_size, batch_size, micro_batch_size)):
-            with torch.inference_mode():
-                logits = teacher(input_ids=train.make_batch(rows, chunk, device)["input_ids"]).logits.float()
-                teacher_targets.list_targets(logits, targets.k, targets.tail, generator)
+        logits = teacher(input_ids=train.make_batch(rows, next(batches), device)["input_ids"]).logits.float()
+        teacher_targets.list_targets(logits, targets.k, targets.tail, generator)
 
     return {**ways, "caching": cache}
 
