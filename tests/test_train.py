@@ -199,6 +199,16 @@ def test_the_gradient_norm_is_of_all_weights_and_told_before_clipping():
     assert norm_of(1e-3)[1] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize(("warmup_fraction", "expected"), [(0.0, 1e-2), (1.0, 1e-2 / 4)])
+def test_a_step_is_taken_at_its_own_rate(warmup_fraction, expected):
+    # Adam's first step moves a weight by the rate, whatever its gradient.
+    model, seen = small_model(), []
+    before = weights_of(model)
+    train.train(model, hard_labels(), train.plan_batches(GROUPS, 4, 4, 0), ROWS, learning_rate=1e-2, warmup_fraction=warmup_fraction, weight_decay=0.0,
+                evaluate=lambda: seen.append(weights_of(model).clone()) or {}, evaluations=4)
+    assert (seen[0] - before).abs().max().item() == pytest.approx(expected, rel=1e-3)
+
+
 def test_a_clipped_gradient_moves_the_weights_less():
     # Adam hides the size of a gradient beyond its epsilon of 1e-8.
     start = weights_of(small_model())
@@ -623,6 +633,8 @@ class Model(torch.nn.Module):
 
 
 def main(folder, interrupted_rank=None):
+    save_checkpoint = train.save_checkpoint
+    train.save_checkpoint = lambda *arguments: (Path(folder, f"{rank}.saved").touch(), save_checkpoint(*arguments))
     rank, rows, model = os.environ.get("RANK", "0"), np.random.default_rng(0).integers(0, 30, (20, 6)), Model(0)
     objective, calls = distill.make_objective("forward_kl", lambda model, batch: model(batch["input_ids"]).logits, teacher=Model(1)), []
 
@@ -647,6 +659,7 @@ def main(folder, interrupted_rank=None):
     history = run(model, objective)
     Path(folder, f"{rank}.json").write_text(json.dumps(history.to_dict("list")))
     save_file(model.state_dict(), Path(folder, f"{rank}.safetensors"))
+    train.save_checkpoint = save_checkpoint
 
 
 if __name__ == "__main__":
@@ -685,6 +698,7 @@ def test_two_processes_of_which_one_is_interrupted_train_as_one(tmp_path):
     module.main(one)
     launch_two_processes(str(script), str(two), "1")
     (history, weights), found = read_result(one, 0), [read_result(two, rank) for rank in (0, 1)]
+    assert [path.name for path in two.glob("*.saved")] == ["0.saved"]
     pd.testing.assert_frame_equal(found[0][0], found[1][0], check_exact=True)
     assert_close(found[0][1], found[1][1], rtol=0, atol=0)
     pd.testing.assert_frame_equal(found[0][0], history, rtol=1e-5, atol=1e-5)
