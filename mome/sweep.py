@@ -92,9 +92,7 @@ def execute_notebook(path: Path, folder: Path, given: dict, line: ProgressLine) 
     """Execute one notebook in a kernel of this Python, its threads pinned to the machine's cores."""
     environment = {"MOME_BATCH": "1", "MOME_STATUS": str(folder / "status.json"), "TOKENIZERS_PARALLELISM": "true",
                    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error",
-                   "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
-                   # glibc would hand every step's logits back to the system and fault them in again: a seventh of a training step here.
-                   "MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+                   "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))}
 
     class Engine(NBClientEngine):
         @classmethod

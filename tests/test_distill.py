@@ -586,6 +586,7 @@ def test_a_schedule_survives_a_student_that_equals_its_teacher(name):
     (lambda: combined_loss(random_logits(0), LABELS, 0.5, "teacher_ce", targets=random_targets("lumped"), temperature=2.0), ["teacher_ce", "temperature=2"]),
     (lambda: combined_loss(random_logits(0), LABELS, 0.5, targets=random_targets("lumped")), ["kd_loss=None"]),
     (lambda: combined_loss(random_logits(0), LABELS, 0.5, "inverse_kl"), ["kd_loss='inverse_kl'", *KD_LOSSES]),
+    (lambda: combined_loss(random_logits(0), LABELS, 1.2), ["alpha=1.2", "[0, 1]"]),
     (lambda: make_alpha_schedule("fixed", 10, alpha=1.2), ["alpha=1.2", "[0, 1]"]),
     (lambda: make_alpha_schedule("linear", 10, end=-0.1), ["alpha_end=-0.1", "[0, 1]"]),
     (lambda: make_alpha_schedule("clever", 10), ["alpha_schedule='clever'", *ALPHA_SCHEDULES]),

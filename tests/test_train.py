@@ -413,10 +413,11 @@ def test_a_signal_in_the_last_step_leaves_a_whole_training(tmp_path):
 
 
 def test_a_second_sigterm_waits_like_the_first(tmp_path):
-    checkpoint = tmp_path / "checkpoint.safetensors"
-    with handled(signal.SIGTERM, lambda number, frame: None), pytest.raises(KeyboardInterrupt):
+    checkpoint, reached = tmp_path / "checkpoint.safetensors", []
+    with handled(signal.SIGTERM, lambda number, frame: reached.append(number)), pytest.raises(KeyboardInterrupt):
         run_training(loss_fn=at_call(2, send(signal.SIGTERM, signal.SIGTERM), hard_labels()), checkpoint=checkpoint)
     assert len(history_in(checkpoint)) == 2
+    assert reached == [signal.SIGTERM]
 
 
 def test_a_signal_that_arrives_before_a_failure_is_not_lost():
