@@ -131,8 +131,10 @@ def bench_command(arguments: argparse.Namespace) -> None:
         print(bench.bench_router_memory(len(data.tokenizer), len(languages), scale.context).round(1).to_string(index=False))
         return
     if arguments.what == "moe":
-        for title, table in zip(("training step", "writing"), bench.bench_moe(scale, languages, 5 * arguments.repeats), strict=True):
-            print(f"{title}: time beside that of the way with 1.00\n{table.round(2).to_string(index=False)}")
+        from mome import modular
+
+        for what, table in modular.time_moe(scale, languages, 5 * arguments.repeats).groupby("what", sort=False):
+            print(f"{what}: time beside that of the dense student of an expert's shape\n{table.drop(columns='what').round(2).to_string(index=False)}")
         return
     if arguments.what == "kd":
         table = bench.bench_kd(scale, 5 * arguments.repeats)

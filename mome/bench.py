@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from mome import corpus as corpora
 from mome import data as packing
-from mome import distill, models, moe, recipes, router, targets, train
+from mome import distill, models, recipes, router, targets, train
 from mome.config import CODE_LANGUAGES, DATA_OPTIONS, Scale, Shape
 
 PARTS = (0.25, 0.5, 1.0)
@@ -142,37 +141,3 @@ def time_kd(scale: Scale, tokens_per_step: int, repeats: int) -> pd.DataFrame:
     table = table.merge(cached, on="way").assign(milliseconds=1e3 * timed.groupby("way").seconds.median()[table.way].to_numpy())
     return table.assign(vocab_size=scale.vocab_size, context=scale.context, bytes_per_token=n_bytes / rows.size)[
         ["vocab_size", "context", *table.columns, "bytes_per_token"]]
-
-
-def bench_moe(scale: Scale, languages: list[str], repeats: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return what routing costs: a training step on mixed batches, and generation with a cache for a batch of mixed rows.
-
-    Both tables have way, parameters, and median, low, high (quartiles of the ratio within the same round) of the time beside
-    the dense student of an expert's shape, and in the second beside the routed model. "dense, same total" has an expert's
-    width and all experts' layers. Random weights and ids: what is computed does not depend on them.
-    """
-    rows = np.random.default_rng(0).integers(3, scale.vocab_size, (8 * scale.batch_size, scale.context)).astype(np.uint16)
-    expert_index = np.arange(len(rows)) % len(languages)
-    told = recipes.told_forward(expert_index, "cpu")
-    body = models.gpt2_config(scale.expert, scale.vocab_size, scale.context)
-    deep = replace(scale.expert, n_layer=scale.expert.n_layer * len(languages))
-    built = {"dense, same active": models.build_gpt2(scale.expert, scale.vocab_size, scale.context, seed=0),
-             "JEET": moe.build_moe(languages, body, has_common_expert=False, tie_word_embeddings=scale.tie_word_embeddings, seed=0),
-             "MoE-CE": moe.build_moe(languages, body, has_common_expert=True, tie_word_embeddings=scale.tie_word_embeddings, seed=0),
-             "dense, same total": models.build_gpt2(deep, scale.vocab_size, scale.context, seed=0),
-             "teacher": models.build_gpt2(scale.teacher, scale.vocab_size, scale.context, seed=0)}
-    batches = np.arange(len(rows)).reshape(-1, scale.batch_size)
-    steps = {way: train.make_step(model, distill.make_objective(None, told if way in ("JEET", "MoE-CE") else recipes.dense_logits), rows,
-                                  itertools.cycle(batches), scale.micro_batch_size) for way, model in built.items() if way != "teacher"}
-    prompts = torch.from_numpy(rows[:8, :scale.context // 4].astype(np.int64))
-
-    def write(model):
-        options = {"expert_index": torch.from_numpy(expert_index[:8])} if isinstance(model, moe.MoMEForCausalLM) else {"use_cache": True}
-        return lambda: model.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=scale.context // 2, do_sample=False,
-                                      eos_token_id=None, pad_token_id=0, **options)
-
-    training = train.ratios_to(train.time_in_turn(steps, repeats), "dense, same active")
-    writers = {way: write(model.eval()) for way, model in built.items()}
-    writing = train.ratios_to(train.time_in_turn(writers, repeats, warm_up=1), "JEET")
-    sizes = {way: models.count_parameters(model) for way, model in built.items()}
-    return tuple(table.assign(parameters=table.way.map(sizes)) for table in (training, writing))

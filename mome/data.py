@@ -146,10 +146,11 @@ def select_documents(documents: pd.DataFrame, *, common_articles: bool, validati
 
 
 def build_dataset(documents: pd.DataFrame, folder: Path, *, vocab_size: int, context: int, tokens_per_language: int, max_diff_percent: float,
-                  validation_fraction: float, seed: int, common_articles: bool = True, near_duplicates: float = 0.5, shares: str | dict = "equal") -> dict:
+                  validation_fraction: float, seed: int, common_articles: bool = True, near_duplicates: float = 0.5, shares: str | dict = "equal",
+                  tokenizer: PreTrainedTokenizerFast | None = None) -> dict:
     """Write `dataset/`, `tokenizer/`, `documents.parquet` and the tables of what was done under `folder`; return notes for the manifest.
 
-    Raises ValueError when a language is left without text in a split, when the text does not support the vocabulary, or
+    A `tokenizer` that is given is kept as it is, for text that models of another data set are to read. Raises ValueError when a language is left without text in a split, when the text does not support the vocabulary, or
     when the balance cannot be reached.
     """
     languages = list(dict.fromkeys(documents.language))
@@ -159,7 +160,7 @@ def build_dataset(documents: pd.DataFrame, folder: Path, *, vocab_size: int, con
         for split in SPLITS:
             if not ((table.language == language) & (table.split == split)).any():
                 raise ValueError(f"language {language!r} has no {split} article; give more text (validation_fraction={validation_fraction})")
-    tokenizer = train_tokenizer(vocabulary_text(table, seed), vocab_size)
+    tokenizer = tokenizer or train_tokenizer(vocabulary_text(table, seed), vocab_size)
     ids = pd.Series(encode(table, tokenizer), index=table.index)
     table["n_tokens"], table["n_bytes"], table["kept"] = ids.map(len), table.text.map(lambda text: len(text.encode())), False
     splits = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import ClassVar
@@ -41,7 +42,7 @@ inside reads each sequence and sends it through one expert.
 | tokenizer (SHA-256) | `{tokenizer}` |
 
 ```python
-import mome.moe
+import mome
 from transformers import AutoModelForCausalLM
 
 model = AutoModelForCausalLM.from_pretrained("this folder")
@@ -132,6 +133,15 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
         self.router = Router(config.vocab_size, config.languages, config.tokenizer_sha256)
         self.post_init()
 
+    @classmethod
+    def from_pretrained(cls, name_or_path, *args, output_loading_info=False, **kwargs):
+        """Return the saved model as transformers does. Raises ValueError for a checkpoint that holds no router, which could not choose."""
+        model, info = super().from_pretrained(name_or_path, *args, output_loading_info=True, **kwargs)
+        missing = sorted(name for name in info["missing_keys"] if name.startswith("router."))
+        if missing:
+            raise ValueError(f"{name_or_path} holds no router ({', '.join(missing)} missing); fit one and save it within the model")
+        return (model, info) if output_loading_info else model
+
     def get_input_embeddings(self):
         return self.embedding
 
@@ -155,7 +165,8 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
         check_choice("average_experts", average_experts, (None, *AVERAGES))
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache()
-        run = self.make_runner(input_ids, attention_mask, past_key_values)
+        embeddings = self.embedding(input_ids)
+        run = self.make_runner(embeddings, attention_mask, past_key_values)
         n_layer, hidden = self.config.num_hidden_layers, []
         if use == "alone":
             hidden = [run(self.common_expert, None, 0)]
@@ -167,7 +178,9 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
                     raise ValueError("expert_index=None is not allowed with past_key_values that hold tokens: the router reads whole sequences; "
                                      "give the expert_index that `route` found on the prompt")
                 expert_index = self.route(input_ids, attention_mask, allowed)
-            hidden = [self.dispatch(run, expert_index)]
+            # Without mask and cache, experts with equally many rows can run side by side.
+            is_plain = attention_mask is None and past_key_values is None
+            hidden = [self.dispatch(run, expert_index, embeddings if is_plain else None)]
         if use == "on":
             common = run(self.common_expert, None, len(hidden) * n_layer)
             hidden = [(part + common) / 2 for part in hidden]
@@ -178,30 +191,36 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
         loss = None if labels is None else ce_loss(logits, labels) / (labels != IGNORED).sum()
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
 
-    def make_runner(self, input_ids, attention_mask, cache):
+    def make_runner(self, embeddings, attention_mask, cache):
         """Return `run(body, rows, first_layer)`: hidden states (rows, T, D) of some rows (None: all) through one body."""
-        embeddings, length = self.embedding(input_ids), 0 if cache is None else cache.get_seq_length()
-        positions = None
+        length, positions = 0 if cache is None else cache.get_seq_length(), None
         if attention_mask is not None:
             # Positions count real tokens, so that a left-padded row equals itself alone.
-            positions = (attention_mask.cumsum(dim=-1) - 1).clamp_min(0)[:, -input_ids.shape[1]:]
+            positions = (attention_mask.cumsum(dim=-1) - 1).clamp_min(0)[:, -embeddings.shape[1]:]
 
         def run(body, rows, first_layer):
             parts = [part if rows is None or part is None else part[rows] for part in (embeddings, attention_mask, positions)]
-            view = None if cache is None else RowsOfCache(cache, rows, len(input_ids), first_layer, length)
+            view = None if cache is None else RowsOfCache(cache, rows, len(embeddings), first_layer, length)
             return body(inputs_embeds=parts[0], attention_mask=parts[1], position_ids=parts[2], past_key_values=view,
                         use_cache=view is not None).last_hidden_state
 
         return run
 
-    def dispatch(self, run, expert_index):
-        """Return hidden states (B, T, D): the rows of each expert run together, then are put back in order."""
+    def dispatch(self, run, expert_index, embeddings=None):
+        """Return hidden states (B, T, D): the rows of each expert run together, then are put back in order.
+
+        With `embeddings` (B, T, D), experts that have equally many rows, as in balanced training, run as one.
+        """
         sizes = torch.bincount(expert_index, minlength=len(self.experts)).tolist()
         if max(sizes) == len(expert_index):  # one expert for all: no need to gather
             return run(list(self.experts.values())[sizes.index(max(sizes))], None, 0)
         order = torch.argsort(expert_index, stable=True)
-        parts = [run(body, rows, 0) for body, rows in zip(self.experts.values(), order.split(sizes), strict=True) if len(rows)]
-        return torch.cat(parts)[torch.argsort(order)]
+        bodies = [body for body, size in zip(self.experts.values(), sizes, strict=True) if size]
+        if embeddings is not None and len({size for size in sizes if size}) == 1 and all(can_stack(body) for body in bodies):
+            parts = run_stacked(bodies, embeddings[order].unflatten(0, (len(bodies), -1))).flatten(0, 1)
+        else:
+            parts = torch.cat([run(body, rows, 0) for body, rows in zip(bodies, order.split([size for size in sizes if size]), strict=True)])
+        return parts[torch.argsort(order)]
 
     @torch.no_grad()
     def route(self, input_ids, attention_mask=None, allowed=None, prefix: int | None = None):
@@ -227,9 +246,10 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
         check_choice("common_expert", use, COMMON_EXPERT_USES if self.common_expert is not None else ("off",))
         return use
 
-    def active_parameters(self) -> int:
-        """Return how many weights one sequence goes through: all but the experts of other languages."""
-        return count_parameters(self) - (len(self.experts) - 1) * count_parameters(next(iter(self.experts.values())))
+    def active_parameters(self, bodies: int | None = None) -> int:
+        """Return how many weights one sequence goes through when it takes so many bodies: the routed one, and the common one, by default."""
+        of_body, all_bodies = count_parameters(next(iter(self.experts.values()))), len(self.experts) + self.config.has_common_expert
+        return count_parameters(self) - (all_bodies - (bodies or 1 + self.config.has_common_expert)) * of_body
 
     def save_pretrained(self, save_directory, **kwargs):
         """Write weights, configuration and a model card."""
@@ -282,6 +302,45 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
         if use_cache and kwargs.get("past_key_values") is None:
             kwargs["past_key_values"] = DynamicCache()
         return super().generate(input_ids, attention_mask=attention_mask, expert_index=expert_index, use_cache=use_cache, **kwargs)
+
+
+def can_stack(body: GPT2Model) -> bool:
+    """Return whether `run_stacked` computes what this body does: no dropout at work, no checkpointing, plain attention."""
+    config = body.config
+    drops = body.training and max(config.resid_pdrop, config.embd_pdrop, config.attn_pdrop) > 0
+    is_plain = config.scale_attn_weights and not config.scale_attn_by_inverse_layer_idx and config._attn_implementation == "sdpa"
+    return is_plain and not drops and not (body.gradient_checkpointing and body.training)
+
+
+def run_stacked(bodies: list[GPT2Model], embeddings: torch.Tensor) -> torch.Tensor:
+    """Return hidden states (E, B, T, D) of embeddings (E, B, T, D), part e through body e: one batched matrix product a layer for all.
+
+    Small experts on few rows would otherwise spend their time on calls and on fetching weights.
+    """
+    config, shape = bodies[0].config, embeddings.shape
+    n_experts, length, width, heads = len(bodies), shape[2], shape[3], config.n_head
+
+    def stack(pick):
+        return torch.stack([pick(body) for body in bodies])
+
+    def project(hidden, pick):  # (E, B * T, D) -> (E, B * T, D')
+        return torch.baddbmm(stack(lambda body: pick(body).bias).unsqueeze(1), hidden, stack(lambda body: pick(body).weight))
+
+    def normalize(hidden, pick):
+        scaled = F.layer_norm(hidden, (width,), eps=config.layer_norm_epsilon) * stack(lambda body: pick(body).weight).unsqueeze(1)
+        return scaled + stack(lambda body: pick(body).bias).unsqueeze(1)
+
+    def attend(hidden, layer):
+        states = project(hidden, lambda body: body.h[layer].attn.c_attn).view(-1, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(*states, is_causal=True).transpose(1, 2).reshape(n_experts, -1, width)
+        return project(mixed, lambda body: body.h[layer].attn.c_proj)
+
+    hidden = (embeddings + stack(lambda body: body.wpe.weight[:length]).unsqueeze(1)).flatten(1, 2)
+    for layer in range(config.n_layer):
+        hidden = hidden + attend(normalize(hidden, lambda body: body.h[layer].ln_1), layer)  # noqa: B023 - used at once
+        inner = project(normalize(hidden, lambda body: body.h[layer].ln_2), lambda body: body.h[layer].mlp.c_fc)  # noqa: B023
+        hidden = hidden + project(bodies[0].h[layer].mlp.act(inner), lambda body: body.h[layer].mlp.c_proj)  # noqa: B023
+    return normalize(hidden, lambda body: body.ln_f).view(shape)
 
 
 def mix_logits(logits: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, how: str) -> torch.Tensor:
@@ -350,13 +409,12 @@ def check_shapes(configs: dict[str, GPT2Config]) -> None:
                                  "experts of one model must have one shape")
 
 
-def merge_experts(bodies: list[GPT2Model]) -> GPT2Model:
-    """Return one body whose weights are the mean of several of one shape: a merge that fits only bodies that share an ancestor."""
-    check_shapes({str(number): body.config for number, body in enumerate(bodies)})
-    merged = build_body(bodies[0].config)
-    states = [body.state_dict() for body in bodies]
+def merge_experts(experts: list[PreTrainedModel]) -> PreTrainedModel:
+    """Return one expert whose weights are the mean of several of one shape: a merge that fits only experts that share an ancestor."""
+    check_shapes({str(number): expert.config for number, expert in enumerate(experts)})
+    merged, states = copy.deepcopy(experts[0]), [expert.state_dict() for expert in experts]
     merged.load_state_dict({name: sum(state[name] for state in states) / len(states) for name in states[0]})
-    return merged.to(bodies[0].wpe.weight.device)
+    return merged
 
 
 def save_expert(body: GPT2Model, path: Path, *, language: str, tokenizer_sha256: str, **about: str | int) -> None:
@@ -387,5 +445,5 @@ def load_expert(path: Path, model: MoMEForCausalLM) -> tuple[GPT2Model, dict]:
     return body, header
 
 
-AutoConfig.register("mome", MoMEConfig)
+AutoConfig.register("mome", MoMEConfig, exist_ok=True)  # in place of the stand-in of mome/__init__.py
 AutoModelForCausalLM.register(MoMEConfig, MoMEForCausalLM)

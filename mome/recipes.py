@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import multiprocessing
+import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,18 +25,15 @@ from transformers.utils.logging import disable_progress_bar
 
 from mome import corpus as corpora
 from mome import data as packing
-from mome import distill, evaluate, models, moe, probes, router, train
+from mome import distill, evaluate, models, probes, router, train
 from mome import targets as teacher_targets
-from mome.artifacts import find_or_build, read_manifest
+from mome.artifacts import find_or_build, read_manifest, track
 from mome.clean import clean
 from mome.config import CORPUS_LANGUAGES, DATA_OPTIONS, Scale, check_choice, check_languages, check_range, check_shares
 
 log = logging.getLogger("mome")
 CUT_CHARACTERS = 20_000  # of a text of the second corpus that are read
 HARD_LABELS = "hard labels"
-MOE_VARIANTS = ("PLE", "JEET", "MoE-CE")
-# Part of an expert's token budget that PLE spends on its shared embedding once the experts are frozen.
-PLE_EMBEDDING_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,42 @@ def open_bench(scale: Scale, corpus: str, languages: list[str], seed: int = 0) -
     raise corpora.CorpusUnavailable("; ".join(failures))
 
 
+def build_all(bench: Bench, builds: list[Callable[[Bench], Path]], jobs: int = 1) -> list[Path]:
+    """Return the artefacts of several recipes, each called with the bench: here in turn, or in `jobs` processes of one thread each.
+
+    Recipes with their options are given as functools.partial. Where one fails, or on an interrupt, all stop; every training
+    under way leaves its checkpoint. Raises what the recipe raised.
+    """
+    check_range("jobs", jobs, 1, whole=True)
+    if min(jobs, len(builds)) == 1:
+        return [build(bench) for build in builds]
+    bare = replace(bench)  # without the data and models that it has opened
+    with ProcessPoolExecutor(min(jobs, len(builds)), mp_context=multiprocessing.get_context("spawn"), initializer=start_worker) as pool:
+        futures = [pool.submit(build, bare) for build in builds]
+        try:
+            for future in track(as_completed(futures), "build in parallel", len(futures)):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+    return [future.result() for future in futures]
+
+
+def start_worker() -> None:
+    """Pin a worker to one thread, leave Ctrl-C to its parent, and end it (with a checkpoint) when the parent is gone."""
+    torch.set_num_threads(1)
+    os.environ["MOME_BATCH"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow_parent():
+        multiprocessing.parent_process().join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+
+
 def build_corpus(corpus: str, languages: list[str], scale: Scale) -> Path:
     """Return the artefact of a corpus' documents: `documents.parquet` with language, article_id, text."""
     config = {"corpus": corpus, "languages": languages, **corpora.corpus_version(corpus, languages)}
@@ -105,11 +143,16 @@ def build_corpus(corpus: str, languages: list[str], scale: Scale) -> Path:
     return find_or_build("corpus", config, build, keep_partial=from_hub)
 
 
-def build_data(corpus_path: Path, scale: Scale, seed: int) -> Path:
-    """Return the artefact of the packed data set with its tokenizer and documents."""
+def build_data(corpus_path: Path, scale: Scale, seed: int, read_by: Bench | None = None) -> Path:
+    """Return the artefact of the packed data set with its tokenizer and documents; the tokenizer of `read_by`, where that is given."""
     config = {"seed": seed, **{name: getattr(scale, name) for name in DATA_OPTIONS}}
-    return find_or_build("data", config, lambda folder: packing.build_dataset(pd.read_parquet(corpus_path / "documents.parquet"), folder, **config),
-                         {"corpus": corpus_path})
+    parents = {"corpus": corpus_path, **({"tokenizer": read_by.data_path} if read_by else {})}
+
+    def build(folder):
+        tokenizer = read_by.data.tokenizer if read_by else None
+        return packing.build_dataset(pd.read_parquet(corpus_path / "documents.parquet"), folder, **config, tokenizer=tokenizer)
+
+    return find_or_build("data", config, build, parents)
 
 
 def second_corpus_rows(bench: Bench, corpus: str, at_most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -141,15 +184,15 @@ def second_corpus_rows(bench: Bench, corpus: str, at_most: int) -> tuple[np.ndar
     return np.concatenate(rows), np.array(labels, dtype=int), np.array(article_ids, dtype=object)
 
 
-def fit_router(bench: Bench) -> Path:
-    """Return the artefact of the workbook's router: `router.safetensors`."""
+def fit_router(bench: Bench, *added: Bench) -> Path:
+    """Return the artefact of the workbook's router: `router.safetensors`. Languages of `added` benches follow the bench's own."""
     def build(folder):
-        fitted, _ = router.fit_router(bench.data, bench.scale.router_rows)
+        fitted, _ = router.fit_router(bench.data, bench.scale.router_rows, added=tuple(other.data for other in added))
         fitted.save(folder / "router.safetensors")
 
     config = {"rows_per_language": bench.scale.router_rows, "n_special": router.N_SPECIAL,
               "classifier": router.describe_classifier("logistic_regression")}
-    return find_or_build("router", config, build, {"data": bench.data_path})
+    return find_or_build("router", config, build, {"data": bench.data_path, **{f"added_{number}": other.data_path for number, other in enumerate(added)}})
 
 
 def compare_routers(bench: Bench, classifiers: list[str], prefixes: list[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -366,114 +409,6 @@ def read_score_matrix(stages: list[Path], order: list[str]) -> pd.DataFrame:
     """Return nats per token on each language (columns) after each stage (rows), both in the order of training."""
     rows = [evaluate.summarize(pd.read_parquet(path / "scores.parquet")).set_index("language").nats_per_token[order] for path in stages]
     return pd.DataFrame(rows, index=order)
-
-
-def train_moe(bench: Bench, variant: str, *, seed: int, kd_loss: str = "teacher_ce", alpha: float = 0.5) -> Path:
-    """Return the artefact of a modular model: weights with the router inside, history, and scores per way of using it.
-
-    PLE: experts distilled apart on one language each, assembled and frozen, then a shared embedding session that takes
-    `PLE_EMBEDDING_SHARE` of the tokens. JEET: embedding and experts together, each sequence through its language's expert.
-    MoE-CE: JEET with a common expert that sees every sequence. All see the same number of tokens of each language.
-    """
-    check_choice("variant", variant, MOE_VARIANTS)
-    check_choice("kd_loss", kd_loss, distill.CACHED_LOSSES)
-    scale, data = bench.scale, bench.data
-    languages, is_ple = data.languages, variant == "PLE"
-    steps = scale.student_steps * len(languages)
-    parents = {"data": bench.data_path, "targets": cache_teacher_targets(bench), "router": fit_router(bench)}
-    if is_ple:
-        steps = max(2, round(steps * PLE_EMBEDDING_SHARE))
-        for language in languages:
-            parents[f"expert_{language}"] = train_expert(bench, language, seed, kd_loss, alpha)
-    config = {"variant": variant, "shape": asdict(scale.expert), "seed": seed, "kd_loss": kd_loss, "alpha": alpha, "steps": steps,
-              "batch_size": scale.batch_size, "student_tokens": scale.student_tokens, "evaluation_rows": scale.evaluation_rows,
-              "tie_word_embeddings": scale.tie_word_embeddings, **training_options(bench, scale.student_lr)}
-    schedule = distill.make_alpha_schedule("fixed", steps, alpha)
-
-    def build(folder):
-        model = start_moe(bench, variant, seed, {language: parents.get(f"expert_{language}") for language in languages})
-        model.router = router.Router.load(parents["router"] / "router.safetensors", data.tokenizer)
-        model.config.tokenizer_sha256 = model.router.tokenizer_sha256
-        model.to(bench.device)
-        told = told_forward(data.language_index("train"), bench.device)
-        plan = train.plan_batches([student_rows(bench, language) for language in languages], steps, scale.batch_size, seed)
-        told_validation = told_forward(data.language_index("validation"), bench.device)
-        history = train.train(model, distill.make_objective(kd_loss, told, targets=bench.targets), plan, data.rows("train"),
-                              **training_options(bench, scale.student_lr), alpha_schedule=schedule, evaluate=lambda: curve(bench, told_validation, model),
-                              checkpoint=folder / "checkpoint.safetensors", description=f"{variant} seed {seed}")
-        notes = save_trained(folder, model, history, score_uses(bench, model))
-        experts_tokens = sum(read_manifest(parents[name])["notes"]["tokens"] for name in parents if name.startswith("expert_"))
-        return {**notes, "tokens": notes["tokens"] + experts_tokens, "active_parameters": model.active_parameters()}
-
-    return find_or_build("moe", config, build, parents, keep_partial=True)
-
-
-def train_expert(bench: Bench, language: str, seed: int, kd_loss: str, alpha: float) -> Path:
-    """Return the artefact of one expert of PLE: a student of the expert's shape, distilled on one language."""
-    shaped = replace(bench, scale=replace(bench.scale, student=bench.scale.expert))
-    return train_student(shaped, [language], seed=seed, kd_loss=kd_loss, alpha=alpha, token_share=1 - PLE_EMBEDDING_SHARE)
-
-
-def start_moe(bench: Bench, variant: str, seed: int, experts: dict[str, Path | None]) -> moe.MoMEForCausalLM:
-    scale = bench.scale
-    if variant == "PLE":
-        counts = torch.from_numpy(packing.token_counts(bench.data)).float()
-        return moe.assemble_experts({language: load_gpt2(path) for language, path in experts.items()}, counts, scale.tie_word_embeddings)
-    body_config = models.gpt2_config(scale.expert, len(bench.data.tokenizer), scale.context)
-    return moe.build_moe(list(experts), body_config, has_common_expert=variant == "MoE-CE", tie_word_embeddings=scale.tie_word_embeddings, seed=seed)
-
-
-def told_forward(language_index: np.ndarray, device):
-    """Return a forward that tells the model each row's language, as training does."""
-    def forward(model, batch):
-        expert_index = torch.from_numpy(language_index[batch["row_numbers"]]).to(device)
-        return model(input_ids=batch["input_ids"], expert_index=expert_index).logits
-
-    return forward
-
-
-def score_uses(bench: Bench, model: moe.MoMEForCausalLM) -> pd.DataFrame:
-    """Return scores for every way of using the model, in a column `use`.
-
-    told: the true language's expert. routed: the router reads the whole sequence. With a common expert both with it on,
-    and also routed with it off and alone.
-    """
-    told = told_forward(bench.data.language_index("validation"), bench.device)
-    uses = {"told": told, "routed": lambda model, batch: model(input_ids=batch["input_ids"]).logits}
-    if model.common_expert is not None:
-        uses["routed, common off"] = lambda model, batch: model(input_ids=batch["input_ids"], common_expert="off").logits
-        uses["common alone"] = lambda model, batch: model(input_ids=batch["input_ids"], common_expert="alone").logits
-    return pd.concat([score(bench, forward, model).assign(use=use) for use, forward in uses.items()], ignore_index=True)
-
-
-def score_experts(bench: Bench, variant: str, seed: int) -> pd.DataFrame:
-    """Return nats of the scored validation sequences under every expert of a modular model, a common expert left out.
-
-    Columns: row (position within the validation split), language, article_id, n_tokens, n_bytes, and a column of nats for
-    each language's expert.
-    """
-    model_path = train_moe(bench, variant, seed=seed)
-
-    def build(folder):
-        model, table = load_moe(model_path).to(bench.device), None
-        use = {} if model.common_expert is None else {"common_expert": "off"}
-        for number, language in enumerate(bench.data.languages):
-            def forward(model, batch, number=number):
-                return model(input_ids=batch["input_ids"], expert_index=torch.full((len(batch["input_ids"]),), number, device=bench.device), **use).logits
-
-            scores = score(bench, forward, model)
-            table = scores.drop(columns="nats") if table is None else table
-            table[language] = scores.nats
-        numbers = [bench.data.row_numbers("validation", language, bench.scale.evaluation_rows) for language in bench.data.languages]
-        table.insert(0, "row", np.concatenate(numbers))
-        table.to_parquet(folder / "expert_scores.parquet")
-
-    path = find_or_build("expert_scores", {"evaluation_rows": bench.scale.evaluation_rows}, build, {"moe": model_path, "data": bench.data_path})
-    return pd.read_parquet(path / "expert_scores.parquet")
-
-
-def load_moe(path: Path) -> moe.MoMEForCausalLM:
-    return moe.MoMEForCausalLM.from_pretrained(path).eval()
 
 
 def read_scores(path: Path, **columns) -> pd.DataFrame:

@@ -188,11 +188,24 @@ def count_bytes(fitted) -> int:
     return walk(fitted)
 
 
-def fit_router(data: PackedData, rows_per_language: int, seed: int = 42) -> tuple[Router, Pipeline]:
-    """Return the workbook's router as a torch module, and the scikit-learn pipeline that it equals."""
-    rows, labels = sample_rows(data, "train", rows_per_language)
+def fit_router(data: PackedData, rows_per_language: int, seed: int = 42, added: tuple[PackedData, ...] = ()) -> tuple[Router, Pipeline]:
+    """Return the workbook's router as a torch module, and the scikit-learn pipeline that it equals.
+
+    The languages of `added` data sets follow those of `data`. Raises ValueError for one of another tokenizer or with a
+    language that is there already.
+    """
+    parts, languages, sha256 = [], [], hash_tokenizer(data.tokenizer)
+    for part in (data, *added):
+        if hash_tokenizer(part.tokenizer) != sha256:
+            raise ValueError(f"added data of tokenizer {hash_tokenizer(part.tokenizer)[:12]} is not allowed; it must be cut by {sha256[:12]}")
+        if set(part.languages) & set(languages):
+            raise ValueError(f"added languages={part.languages!r} is not allowed; {', '.join(languages)} are there already")
+        rows, labels = sample_rows(part, "train", rows_per_language)
+        parts.append((rows, labels + len(languages)))
+        languages += part.languages
+    rows, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     pipeline = make_classifier("logistic_regression", len(data.tokenizer), seed).fit(rows, labels)
-    return Router.from_pipeline(pipeline, data.languages, hash_tokenizer(data.tokenizer)), pipeline
+    return Router.from_pipeline(pipeline, languages, sha256), pipeline
 
 
 def hash_tokenizer(tokenizer) -> str:

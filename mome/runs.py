@@ -32,7 +32,7 @@ from mome.config import (
     runs_dir,
 )
 from mome.distill import KD_LOSSES, MOVING_SCHEDULES
-from mome.recipes import MOE_VARIANTS
+from mome.modular import MOE_VARIANTS
 from mome.router import CLASSIFIERS
 
 FINDING_VERDICTS = ("holds", "does not hold", "cannot tell")
