@@ -150,8 +150,9 @@ def build_dataset(documents: pd.DataFrame, folder: Path, *, vocab_size: int, con
                   tokenizer: PreTrainedTokenizerFast | None = None) -> dict:
     """Write `dataset/`, `tokenizer/`, `documents.parquet` and the tables of what was done under `folder`; return notes for the manifest.
 
-    A `tokenizer` that is given is kept as it is, for text that models of another data set are to read. Raises ValueError when a language is left without text in a split, when the text does not support the vocabulary, or
-    when the balance cannot be reached.
+    A `tokenizer` that is given is kept as it is, for text that models of another data set are to read. Raises ValueError when
+    a language is left without text in a split, when the text does not support the vocabulary, or when the balance cannot be
+    reached.
     """
     languages = list(dict.fromkeys(documents.language))
     table, tables = select_documents(documents, common_articles=common_articles, validation_fraction=validation_fraction,

@@ -39,6 +39,8 @@ DENSE_SIZES = ("same active", "same total")
 # Parts of a language's token budget: for PLE's shared embedding once the experts are frozen, and, when PLE branches, for
 # the common ancestor of its experts before they part (Li et al. 2022 find about half to be best).
 EMBEDDING_SHARE, ANCESTOR_SHARE = 0.2, 0.4
+# What the cost of a way of using a modular model depends on.
+COST_COLUMNS = ["average_experts", "common_expert", "bodies"]
 SMALL_VALIDATION = 0.2  # held out of a corpus as small as `mini`, which else leaves next to nothing
 
 
@@ -237,7 +239,7 @@ def score_switches(bench: Bench, variant: str, *, seed: int, prefixes: list[int]
             merged = moe.merge_experts([load_gpt2(path) for path in expert_parents(model_path).values()]).to(bench.device)
             scores = score(bench, dense_logits, merged, rows_per_language)
             tables.append(tables[0][["language"]].merge(evaluate.summarize(scores)).assign(
-                use="mean of parameters", group="average", router="", allowed="", average_experts="parameters", common_expert="off", bodies=1,
+                use="mean of parameters", group="average", router="", allowed="", average_experts="", common_expert="off", bodies=1,
                 active_parameters=models.count_parameters(merged)))
         table = pd.concat(tables, ignore_index=True).assign(parameters=models.count_parameters(model))
         table.to_parquet(folder / "switches.parquet")
@@ -373,12 +375,87 @@ def load_enlarged(bench: Bench, added: Bench, variant: str, *, seed: int) -> moe
     return model
 
 
+def score_changes(bench: Bench, added: Bench, variant: str, *, seed: int, removed: str) -> pd.DataFrame:
+    """Return what a modular model is worth while experts come and go, on a quarter of the evaluation rows of all languages, added one included.
+
+    Stages: "as trained"; "added": the added language's expert and a refitted router; "removed": without the expert of
+    `removed` then; "put back": with it again, read from its own artefact. One line per stage and language: stage, language,
+    nats_per_token, perplexity, bits_per_byte, to_added (share of its sequences that the router sends to the added expert),
+    is_identical (whether every expert of the trained model that is there still gives its language's sequences the nats it gave, bit for bit).
+    """
+    check_choice("removed", removed, bench.data.languages)
+    parents = {"moe": train_moe(bench, variant, seed=seed), "data": added.data_path, "expert": train_added_expert(bench, added, variant, seed=seed)}
+    removed_path, rows_per_language = cut_expert(bench, variant, removed, seed=seed), max(8, bench.scale.evaluation_rows // 4)
+
+    def build(folder):
+        model, tables = load_moe(parents["moe"]).to(bench.device), []
+        before = own_nats(bench, model, rows_per_language)
+        for stage in ("as trained", "added", "removed", "put back"):
+            if stage == "added":
+                model = load_enlarged(bench, added, variant, seed=seed)
+                router = model.router
+            elif stage == "removed":
+                model.remove_expert(removed)
+            elif stage == "put back":
+                body, _ = moe.load_expert(removed_path / "expert.safetensors", model)
+                model.add_expert(removed, body.eval(), router.keep([*model.config.languages, removed]))
+            now = own_nats(bench, model, rows_per_language)
+            for side in (bench, added):
+                scores = evaluate.summarize(score(side, use_forward(), model, rows_per_language))
+                shares = [share_routed(side, model, language, added.languages[0], rows_per_language) for language in scores.language]
+                tables.append(scores.assign(stage=stage, to_added=shares, is_identical=all(np.array_equal(now[name], before[name]) for name in now)))
+        pd.concat(tables, ignore_index=True).to_parquet(folder / "changes.parquet")
+
+    config = {"removed": removed, "rows_per_language": rows_per_language}
+    return pd.read_parquet(find_or_build("changes", config, build, parents) / "changes.parquet")
+
+
+def own_nats(bench: Bench, model: moe.MoMEForCausalLM, rows_per_language: int) -> dict[str, np.ndarray]:
+    """Return {language: nats (N,) of its validation sequences under its own expert}, of the languages that have one."""
+    found = {}
+    for language in bench.data.languages:
+        if language in model.config.languages:
+            found[language] = score(bench, expert_forward(model.config.languages.index(language)), model, rows_per_language, [language]).nats.to_numpy()
+    return found
+
+
+def share_routed(bench: Bench, model: moe.MoMEForCausalLM, language: str, expert: str, rows_per_language: int) -> float:
+    """Return the share of a language's validation sequences that the router sends to an expert."""
+    if expert not in model.config.languages:
+        return 0.0
+    rows = bench.data.rows("validation")[bench.data.row_numbers("validation", language, rows_per_language)]
+    return float((model.router.route(rows) == model.config.languages.index(expert)).mean())
+
+
 def price_moe(bench: Bench, rounds: int = 9) -> pd.DataFrame:
-    """Return `time_moe` at the bench's sizes, measured once on this machine."""
+    """Return `time_moe` and `time_uses` at the bench's sizes in one table, measured once on this machine."""
+    languages = list(bench.languages)
+
+    def build(folder):
+        tables = [time_moe(bench.scale, languages, rounds, bench.device), time_uses(bench.scale, languages, rounds, bench.device)]
+        pd.concat(tables, ignore_index=True).to_parquet(folder / "price.parquet")
+
     config = {"shape": asdict(bench.scale.expert), "rounds": rounds, "device": bench.device.type}
-    path = find_or_build("moe_price", config, lambda folder: time_moe(bench.scale, list(bench.languages), rounds, bench.device).to_parquet(
-        folder / "price.parquet"), {"data": bench.data_path})
-    return pd.read_parquet(path / "price.parquet")
+    return pd.read_parquet(find_or_build("moe_price", config, build, {"data": bench.data_path}) / "price.parquet")
+
+
+def time_uses(scale: Scale, languages: list[str], rounds: int, device="cpu") -> pd.DataFrame:
+    """Return what each kind of use costs to score a mixed batch: `time_moe`'s columns, what being "use", and `COST_COLUMNS`."""
+    uses = list_uses(languages, True, []).drop_duplicates(COST_COLUMNS)
+    model = moe.build_moe(languages, models.gpt2_config(scale.expert, scale.vocab_size, scale.context), has_common_expert=True,
+                          tie_word_embeddings=scale.tie_word_embeddings, seed=0).to(device).eval()
+    ids = torch.from_numpy(np.random.default_rng(0).integers(3, scale.vocab_size, (8, scale.context))).to(device)
+    told = torch.arange(len(ids), device=device) % len(languages)
+    ways = {use.use: partial(torch.inference_mode()(model), ids, expert_index=None if use.average_experts else told, common_expert=use.common_expert,
+                             average_experts=use.average_experts or None, allowed_experts=use.allowed) for use in uses.itertuples()}
+    return compare_times("use", ways, rounds, ids.numel(), baseline=uses.use.iloc[0]).merge(uses[["use", *COST_COLUMNS]], left_on="way", right_on="use").drop(
+        columns="use")
+
+
+def add_speed(switches: pd.DataFrame, price: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of `score_switches` with the tokens_per_second of each use, as `price_moe` measured its kind."""
+    speeds = price.loc[price.what == "use", [*COST_COLUMNS, "tokens_per_second"]]
+    return switches.merge(speeds, on=COST_COLUMNS, how="left")
 
 
 def time_moe(scale: Scale, languages: list[str], rounds: int, device="cpu") -> pd.DataFrame:
@@ -407,7 +484,6 @@ def time_moe(scale: Scale, languages: list[str], rounds: int, device="cpu") -> p
     index = torch.from_numpy(expert_index[:8]).to(device)
     told_index = {way: {"expert_index": index} if way in ("JEET", "MoE-CE") else {} for way in built}
     scorers = {way: partial(torch.inference_mode()(model.eval()), ids, **told_index[way]) for way, model in built.items()}
-    scorers |= {f"JEET, {average}": partial(torch.inference_mode()(built["JEET"]), ids, average_experts=average) for average in moe.AVERAGES}
     tables.append(compare_times("scoring", scorers, rounds, ids.numel()))
     prompts, n_new = ids[:, :scale.context // 4], scale.context // 2
     writers = {way: partial(model.generate, prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=n_new, do_sample=False, eos_token_id=None,
@@ -416,8 +492,8 @@ def time_moe(scale: Scale, languages: list[str], rounds: int, device="cpu") -> p
     return pd.concat(tables, ignore_index=True)
 
 
-def compare_times(what: str, ways: dict, rounds: int, n_tokens: int) -> pd.DataFrame:
+def compare_times(what: str, ways: dict, rounds: int, n_tokens: int, baseline: str = "dense, same active") -> pd.DataFrame:
     timed = train.time_in_turn(ways, rounds, warm_up=1)
     seconds = timed.groupby("way").seconds.median()
-    table = train.ratios_to(timed, "dense, same active")
+    table = train.ratios_to(timed, baseline)
     return table.assign(what=what, tokens_per_second=n_tokens / seconds[table.way].to_numpy())[["what", *table.columns, "tokens_per_second"]]

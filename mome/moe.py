@@ -317,30 +317,28 @@ def run_stacked(bodies: list[GPT2Model], embeddings: torch.Tensor) -> torch.Tens
 
     Small experts on few rows would otherwise spend their time on calls and on fetching weights.
     """
-    config, shape = bodies[0].config, embeddings.shape
-    n_experts, length, width, heads = len(bodies), shape[2], shape[3], config.n_head
-
-    def stack(pick):
-        return torch.stack([pick(body) for body in bodies])
-
-    def project(hidden, pick):  # (E, B * T, D) -> (E, B * T, D')
-        return torch.baddbmm(stack(lambda body: pick(body).bias).unsqueeze(1), hidden, stack(lambda body: pick(body).weight))
-
-    def normalize(hidden, pick):
-        scaled = F.layer_norm(hidden, (width,), eps=config.layer_norm_epsilon) * stack(lambda body: pick(body).weight).unsqueeze(1)
-        return scaled + stack(lambda body: pick(body).bias).unsqueeze(1)
-
-    def attend(hidden, layer):
-        states = project(hidden, lambda body: body.h[layer].attn.c_attn).view(-1, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+    n_experts, length, width = len(bodies), embeddings.shape[2], embeddings.shape[3]
+    heads = bodies[0].config.n_head
+    hidden = (embeddings + torch.stack([body.wpe.weight[:length] for body in bodies]).unsqueeze(1)).flatten(1, 2)
+    for blocks in zip(*(body.h for body in bodies), strict=True):
+        states = project_stacked([block.attn.c_attn for block in blocks], normalize_stacked([block.ln_1 for block in blocks], hidden))
+        states = states.view(-1, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)  # 3 x (E * B, heads, T, D / heads)
         mixed = F.scaled_dot_product_attention(*states, is_causal=True).transpose(1, 2).reshape(n_experts, -1, width)
-        return project(mixed, lambda body: body.h[layer].attn.c_proj)
+        hidden = hidden + project_stacked([block.attn.c_proj for block in blocks], mixed)
+        inner = project_stacked([block.mlp.c_fc for block in blocks], normalize_stacked([block.ln_2 for block in blocks], hidden))
+        hidden = hidden + project_stacked([block.mlp.c_proj for block in blocks], blocks[0].mlp.act(inner))
+    return normalize_stacked([body.ln_f for body in bodies], hidden).view(embeddings.shape)
 
-    hidden = (embeddings + stack(lambda body: body.wpe.weight[:length]).unsqueeze(1)).flatten(1, 2)
-    for layer in range(config.n_layer):
-        hidden = hidden + attend(normalize(hidden, lambda body: body.h[layer].ln_1), layer)  # noqa: B023 - used at once
-        inner = project(normalize(hidden, lambda body: body.h[layer].ln_2), lambda body: body.h[layer].mlp.c_fc)  # noqa: B023
-        hidden = hidden + project(bodies[0].h[layer].mlp.act(inner), lambda body: body.h[layer].mlp.c_proj)  # noqa: B023
-    return normalize(hidden, lambda body: body.ln_f).view(shape)
+
+def project_stacked(layers: list[nn.Module], hidden: torch.Tensor) -> torch.Tensor:
+    """Return (E, N, D') of hidden (E, N, D), part e through layer e."""
+    return torch.baddbmm(torch.stack([layer.bias for layer in layers]).unsqueeze(1), hidden, torch.stack([layer.weight for layer in layers]))
+
+
+def normalize_stacked(norms: list[nn.LayerNorm], hidden: torch.Tensor) -> torch.Tensor:
+    """Return (E, N, D) of hidden (E, N, D), part e through norm e."""
+    weight, bias = (torch.stack([getattr(norm, name) for norm in norms]).unsqueeze(1) for name in ("weight", "bias"))
+    return F.layer_norm(hidden, hidden.shape[-1:], eps=norms[0].eps) * weight + bias
 
 
 def mix_logits(logits: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, how: str) -> torch.Tensor:

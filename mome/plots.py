@@ -43,6 +43,34 @@ def annotate_bars(ax, form: str = "{:,.0f}") -> None:
     ax.margins(y=0.12)
 
 
+def plot_switches(table: pd.DataFrame, value: str, label: str) -> Figure:
+    """Every way of using a modular model as a row, one heat map a variant, languages as columns, one colour scale for all.
+
+    Columns: variant, group (a line between groups), use, language and `value`; seeds are averaged.
+    """
+    uses, variants = list(dict.fromkeys(table.use)), list(dict.fromkeys(table.variant))
+    groups = table.drop_duplicates("use").set_index("use").group
+    norm = plt.matplotlib.colors.LogNorm(table[value].min(), table[value].max())
+    languages = list(dict.fromkeys(table.language))
+    figure, axes = plt.subplots(1, len(variants), figsize=(2.6 + 0.55 * len(languages) * len(variants), 1.4 + 0.27 * len(uses)), sharey=True, squeeze=False)
+    for ax, variant in zip(axes[0], variants, strict=True):
+        matrix = table[table.variant == variant].pivot_table(index="use", columns="language", values=value).reindex(index=uses, columns=languages)
+        sns.heatmap(matrix, annot=True, fmt=".2f", annot_kws={"size": 6.5}, cmap="flare", norm=norm, cbar=False, ax=ax, linewidths=0.5)
+        for place in range(1, len(uses)):
+            if groups[uses[place]] != groups[uses[place - 1]]:
+                ax.axhline(place, color="black", lw=1.2)
+        ax.grid(visible=False)
+        ax.set(xlabel="", ylabel="")
+        ax.set_title(variant, fontsize=9)
+        ax.tick_params(axis="both", rotation=0, labelsize=8)
+    figure.supxlabel("scored on", fontsize=9)
+    bar = figure.colorbar(axes[0, -1].collections[0], ax=axes[0], label=label, ticks=plt.matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)),
+                          format=plt.matplotlib.ticker.StrMethodFormatter("{x:,g}"), fraction=0.03, pad=0.01)
+    bar.minorticks_off()
+    bar.outline.set_visible(False)
+    return figure
+
+
 def plot_token_balance(stages: pd.DataFrame) -> Figure:
     """Bars per language of `tokens` (thousands), one panel per `stage` in order. Columns: stage, language, tokens."""
     names = list(dict.fromkeys(stages.stage))

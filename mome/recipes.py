@@ -241,10 +241,10 @@ def curve(bench: Bench, forward, model) -> dict:
     return {f"nats_{row.language}": row.nats_per_token for row in evaluate.summarize(scores).itertuples()}
 
 
-def score(bench: Bench, forward, model, rows_per_language: int | None = None) -> pd.DataFrame:
-    """Return `evaluate.score_rows` of a model, on the scale's evaluation rows unless told how many."""
+def score(bench: Bench, forward, model, rows_per_language: int | None = None, languages: list[str] | None = None) -> pd.DataFrame:
+    """Return `evaluate.score_rows` of a model, on the scale's evaluation rows of all languages unless told otherwise."""
     model.eval()
-    return evaluate.score_rows(lambda batch: forward(model, batch), bench.data, device=bench.device,
+    return evaluate.score_rows(lambda batch: forward(model, batch), bench.data, device=bench.device, languages=languages,
                                rows_per_language=rows_per_language or bench.scale.evaluation_rows)
 
 

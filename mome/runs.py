@@ -91,6 +91,9 @@ def check_parameters(notebook: Path, given: dict) -> dict:
     if values.get("second_corpus", "auto") not in ("", "auto"):
         check_corpus(values["second_corpus"])
         check_languages(languages, corpus_languages(values["second_corpus"]))
+    # The default gives way where the models learn that language anyway; the notebook then adds none.
+    if values.get("added_language") and (values["added_language"] not in languages or values["added_language"] != declared["added_language"]):
+        check_added(values["added_language"], values["added_corpus"], values["corpus"], languages)
     for name, allowed in (("classifiers", CLASSIFIERS), ("variants", MOE_VARIANTS), ("order", languages), ("schedules", MOVING_SCHEDULES),
                           ("losses", [loss for loss in KD_LOSSES if loss != "teacher_ce"])):
         for value in values.get(name, []):
@@ -107,7 +110,20 @@ def check_parameters(notebook: Path, given: dict) -> dict:
         check_range("prefixes", prefix, 1, whole=True)
     if "temperature" in values:
         check_range("temperature", values["temperature"], 1e-3)
+    if "jobs" in values:
+        check_range("jobs", values["jobs"], 1, 256, whole=True)
     return values
+
+
+def check_added(language: str, added_corpus: str, corpus: str, languages: list[str]) -> None:
+    """Raise ValueError for an added language that is there already or that none of its corpora has."""
+    if language in languages:
+        raise ValueError(f"added_language={language!r} is not allowed; the models learn {', '.join(languages)} already")
+    if added_corpus != "auto":
+        check_corpus(added_corpus)
+    known = [corpus_languages(name) for name in ((corpus, "mini") if added_corpus == "auto" else (added_corpus,))]
+    if None not in known:
+        check_choice("added_language", language, sorted(set().union(*known)))
 
 
 class Run:

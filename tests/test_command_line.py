@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mome import sweep
+from mome import runs, sweep
 from mome.__main__ import main
 
 
@@ -41,13 +41,22 @@ def own_home(monkeypatch, tmp_path):
     (["-p", "overrides={widht: 3}"], ["'widht'", "vocab_size"]),
     (["-p", "overrides={vocab_size: 10}"], ["vocab_size=10"]),
     (["-p", "order=[en, fr]"], ["order=", "en, fr, de, py"]),
-    (["-p", "variants=[PLE, DENSE]"], ["'DENSE'", "JEET"])])
+    (["-p", "variants=[PLE, DENSE]"], ["'DENSE'", "JEET"]),
+    (["-p", "added_language=fr"], ["added_language='fr'", "already"]),
+    (["-p", "added_language=xx"], ["added_language='xx'", "es"]),
+    (["-p", "added_corpus=folder:nowhere"], ["folder:nowhere"]),
+    (["-p", "jobs=0"], ["jobs=0"])])
 def test_bad_input_exits_with_code_2_and_one_line_that_names_value_and_choices(words, said, capsys):
     assert main(["run", *words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("mome: ")
     assert all(word in error for word in said), error
+
+
+def test_the_default_added_language_gives_way_to_a_model_that_learns_it_anyway():
+    values = {"languages": ["en", "es"], "corpus": "mini", "overrides": {"batch_size": 8}}
+    assert runs.check_parameters(runs.notebook_paths()[3], values)["added_language"] == "es"
 
 
 def test_a_folder_corpus_without_files_is_refused(tmp_path, capsys):

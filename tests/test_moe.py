@@ -1,8 +1,11 @@
+import subprocess
+import sys
+
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
-from transformers import AutoModelForCausalLM, pipeline
+from transformers import AutoModelForCausalLM, GPT2Config, pipeline
 
 from mome import moe
 from mome.config import Shape
@@ -30,12 +33,13 @@ def build(has_common_expert=False, tie=True, distinct=True):
 
 
 @pytest.mark.parametrize("common", [False, True])
-def test_a_mixed_batch_equals_its_rows_one_by_one_in_any_order(common):
+@pytest.mark.parametrize("experts", [EXPERTS, torch.tensor([3, 0, 2, 0, 2, 3]), torch.tensor([1] * 6)], ids=["uneven", "equally many of each", "all of one"])
+def test_a_mixed_batch_equals_its_rows_one_by_one_in_any_order(common, experts):
     model, order = build(common), torch.tensor([5, 2, 0, 1, 4, 3])
     with torch.no_grad():
-        alone = torch.cat([model(IDS[i:i + 1], expert_index=EXPERTS[i:i + 1]).logits for i in range(6)])
-        assert_close(model(IDS, expert_index=EXPERTS).logits, alone, atol=1e-5, rtol=1e-5)
-        assert_close(model(IDS[order], expert_index=EXPERTS[order]).logits, alone[order], atol=1e-5, rtol=1e-5)
+        alone = torch.cat([model(IDS[i:i + 1], expert_index=experts[i:i + 1]).logits for i in range(6)])
+        assert_close(model(IDS, expert_index=experts).logits, alone, atol=1e-5, rtol=1e-5)
+        assert_close(model(IDS[order], expert_index=experts[order]).logits, alone[order], atol=1e-5, rtol=1e-5)
 
 
 def test_experts_that_see_no_row_get_no_gradient_and_those_that_do_get_one():
@@ -205,7 +209,7 @@ def test_gradient_checkpointing_changes_no_gradient():
     for is_on in (False, True):
         model = build(has_common_expert=True).train()
         if is_on:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         model(IDS, expert_index=EXPERTS).logits.square().sum().backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]))
     assert_close(*gradients)
@@ -351,3 +355,52 @@ def test_experts_of_different_shapes_are_refused():
     experts = {"en": build_gpt2(Shape(1, 2, 16), 60, 24, 0), "fr": build_gpt2(Shape(1, 2, 32), 60, 24, 0)}
     with pytest.raises(ValueError, match="'fr' has n_embd=32"):
         moe.assemble_experts(experts, torch.ones(2, 60), True)
+
+
+@pytest.mark.parametrize("rows", [IDS[:4], IDS[:4].repeat(2, 1)[:, :17]], ids=["10 tokens", "17 tokens"])
+def test_experts_that_run_side_by_side_equal_each_alone_in_values_and_in_gradients(rows):
+    model, found = build(), []
+    embeddings = torch.randn(4, 3, rows.shape[1], 16, generator=torch.Generator().manual_seed(0))
+    for together in (True, False):
+        part, bodies = embeddings.clone().requires_grad_(), list(model.experts.values())
+        parts = moe.run_stacked(bodies, part) if together else torch.stack([b(inputs_embeds=e).last_hidden_state for b, e in zip(bodies, part, strict=True)])
+        model.zero_grad()
+        parts.sin().sum().backward()
+        found.append([parts, part.grad, *(weight.grad for weight in model.experts.parameters())])
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_bodies_that_drop_out_or_recompute_run_one_by_one():
+    body = build_body(GPT2Config(**CONFIG.to_dict() | {"resid_pdrop": 0.1}))
+    assert (moe.can_stack(body.train()), moe.can_stack(body.eval())) == (False, True)
+    plain = build_body(CONFIG).train()
+    assert moe.can_stack(plain)
+    plain.gradient_checkpointing = True
+    assert not moe.can_stack(plain)
+
+
+def test_the_auto_classes_know_a_saved_model_once_mome_is_imported_whatever_the_order(tmp_path):
+    build().save_pretrained(tmp_path)
+    load = f"print(type(AutoConfig.from_pretrained({str(tmp_path)!r})).__name__, type(AutoModelForCausalLM.from_pretrained({str(tmp_path)!r})).__name__)"
+    lines = ["import mome", "from transformers import AutoConfig, AutoModelForCausalLM"]
+    for order in (lines, lines[::-1]):
+        result = subprocess.run([sys.executable, "-c", "\n".join([*order, load])], capture_output=True, text=True, check=True)
+        assert result.stdout.split() == ["MoMEConfig", "MoMEForCausalLM"]
+
+
+def test_a_checkpoint_without_a_router_is_refused(tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path)
+    weights = {name: tensor for name, tensor in load_file(tmp_path / "model.safetensors").items() if not name.startswith("router.")}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    for load in (moe.MoMEForCausalLM.from_pretrained, AutoModelForCausalLM.from_pretrained):
+        with pytest.raises(ValueError, match=r"holds no router \(router\.bias, router\.weight missing\)"):
+            load(tmp_path)
+
+
+def test_active_parameters_count_the_bodies_that_a_sequence_takes():
+    model = build(has_common_expert=True)
+    body = count_parameters(model.common_expert)
+    assert model.active_parameters() == model.active_parameters(2) == model.active_parameters(1) + body
+    assert model.active_parameters(5) == count_parameters(model)

@@ -98,3 +98,13 @@ def test_quality_against_time_labels_every_arm_at_its_mean():
                           "perplexity": [100.0, 110.0, 90.0]})
     ax = plots.plot_quality_for_time(table, "perplexity", "perplexity").axes[0]
     assert {text.get_text(): text.xy for text in ax.texts} == {"plain": (1.0, 105.0), "taught": (1.5, 90.0)}
+
+
+def test_the_switches_have_a_panel_a_variant_and_a_number_for_every_use_and_language():
+    table = pd.DataFrame([{"variant": variant, "group": use[:1], "use": use, "language": language, "bits_per_byte": 1 + number}
+                          for number, (variant, use, language) in enumerate((v, u, n) for v in ("PLE", "JEET") for u in ("routed", "random", "mean")
+                                                                            for n in ("en", "py") if (v, u) != ("JEET", "mean"))])
+    figure = plots.plot_switches(table, "bits_per_byte", "bits per byte")
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["PLE", "JEET"]
+    assert [[text.get_text() for text in ax.texts] for ax in figure.axes[:2]] == [[f"{1 + n:.2f}" for n in range(6)], [f"{1 + n:.2f}" for n in range(6, 10)]]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["routed", "random", "mean"]

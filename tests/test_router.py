@@ -219,6 +219,24 @@ def test_a_router_of_two_languages_finds_them(two):
     assert (probs.argmax(dim=1).numpy() == data.language_index("validation")).mean() > 0.9
 
 
+def test_languages_of_added_data_follow_those_of_the_first_and_are_found(two, tmp_path):
+    data, before, _ = two
+    build_dataset(pd.DataFrame(read_documents("mini", ["de", "py"], 1, True, tmp_path)), tmp_path, **SIZES, tokenizer=data.tokenizer)
+    added = PackedData(tmp_path)
+    router, _ = fit_router(data, 100, added=(added,))
+    assert router.languages == ["en", "fr", "de", "py"]
+    assert router.tokenizer_sha256 == before.tokenizer_sha256
+    found = router.route(added.rows("validation"))
+    assert (found == added.language_index("validation") + 2).mean() > 0.8
+
+
+def test_added_data_of_another_tokenizer_or_of_a_language_that_is_there_is_refused(data, two):
+    with pytest.raises(ValueError, match="added data of tokenizer"):
+        fit_router(data, 100, added=(two[0],))
+    with pytest.raises(ValueError, match="are there already"):
+        fit_router(data, 100, added=(data,))
+
+
 # Reading token by token, chunk by chunk, text by text
 
 def test_running_probs_after_every_token_equal_the_router_on_that_prefix(data, router):
