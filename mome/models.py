@@ -34,6 +34,12 @@ def build_body(config: GPT2Config) -> GPT2Model:
     return body
 
 
+def size_gpt2(shape: Shape, vocab_size: int, context: int) -> int:
+    """Return how many weights `build_gpt2` would give that shape: tables, blocks of 12 D^2 + 13 D, final norm; the head is tied."""
+    width = shape.n_embd
+    return (vocab_size + context) * width + shape.n_layer * (12 * width**2 + 13 * width) + 2 * width
+
+
 def count_parameters(module: nn.Module) -> int:
     """Return how many weights a module holds, shared ones counted once."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -14,7 +14,7 @@ import torch
 from mome import data as packing
 from mome import distill, evaluate, models, moe, train
 from mome.artifacts import find_or_build, read_manifest
-from mome.config import CODE_LANGUAGES, Scale, artifacts_dir, check_choice, corpus_languages
+from mome.config import CODE_LANGUAGES, Scale, Shape, artifacts_dir, check_choice, corpus_languages
 from mome.corpus import CorpusUnavailable
 from mome.recipes import (
     Bench,
@@ -35,7 +35,7 @@ from mome.recipes import (
 from mome.router import Router
 
 MOE_VARIANTS = ("PLE", "PLE branched", "JEET", "MoE-CE")
-DENSE_SIZES = ("same active", "same total")
+DENSE_SIZES = ("same active", "same total", "same total, deep")
 # Parts of a language's token budget: for PLE's shared embedding once the experts are frozen, and, when PLE branches, for
 # the common ancestor of its experts before they part (Li et al. 2022 find about half to be best).
 EMBEDDING_SHARE, ANCESTOR_SHARE = 0.2, 0.4
@@ -44,12 +44,27 @@ COST_COLUMNS = ["average_experts", "common_expert", "bodies"]
 SMALL_VALIDATION = 0.2  # held out of a corpus as small as `mini`, which else leaves next to nothing
 
 
-def shape_student(bench: Bench, size: str = "same active") -> Bench:
-    """Return the bench with a student of an expert's shape, or of an expert's width and all experts' layers ("same total")."""
+def shape_dense(scale: Scale, size: str, n_experts: int) -> Shape:
+    """Return the shape of a dense control: an expert's ("same active"), or one of as many weights as so many experts with their embedding and head.
+
+    "same total" is wider at an expert's depth, in steps of two per head; "same total, deep" has an expert's width and all experts' layers.
+    """
     check_choice("size", size, DENSE_SIZES)
-    expert = bench.scale.expert
-    shape = expert if size == "same active" else replace(expert, n_layer=expert.n_layer * len(bench.languages))
-    return replace(bench, scale=replace(bench.scale, student=shape))
+    expert = scale.expert
+    if size == "same active":
+        return expert
+    if size == "same total, deep":
+        return replace(expert, n_layer=expert.n_layer * n_experts)
+    tables = scale.vocab_size * expert.n_embd
+    body = models.size_gpt2(expert, scale.vocab_size, scale.context) - tables
+    total = tables + n_experts * body + (0 if scale.tie_word_embeddings else tables + scale.vocab_size)
+    wider = [replace(expert, n_embd=width) for width in range(expert.n_embd, 2 * n_experts * expert.n_embd, 2 * expert.n_head)]
+    return min(wider, key=lambda shape: abs(models.size_gpt2(shape, scale.vocab_size, scale.context) - total))
+
+
+def shape_student(bench: Bench, size: str = "same active") -> Bench:
+    """Return the bench with a student of the shape of `shape_dense`."""
+    return replace(bench, scale=replace(bench.scale, student=shape_dense(bench.scale, size, len(bench.languages))))
 
 
 def train_dense(bench: Bench, size: str = "same active", *, seed: int) -> Path:
@@ -462,17 +477,17 @@ def time_moe(scale: Scale, languages: list[str], rounds: int, device="cpu") -> p
     """Return what routing costs: a training step on mixed batches, scoring one, and writing with a cache from mixed prompts.
 
     Columns: what ("training step", "scoring", "writing"), way, median, low, high (quartiles of the ratio within the same
-    round of its time to that of the dense student of an expert's shape), tokens_per_second (median). "dense, same total" has
-    an expert's width and all experts' layers. Random weights and ids: what is computed does not depend on them.
+    round of its time to that of the dense student of an expert's shape), tokens_per_second (median). Random weights and ids:
+    what is computed does not depend on them.
     """
     rows = np.random.default_rng(0).integers(3, scale.vocab_size, (8 * scale.batch_size, scale.context)).astype(np.uint16)
     expert_index = np.arange(len(rows)) % len(languages)
     told, body = told_forward(expert_index, device), models.gpt2_config(scale.expert, scale.vocab_size, scale.context)
-    deep = replace(scale.expert, n_layer=scale.expert.n_layer * len(languages))
+    total = shape_dense(scale, "same total", len(languages))
     built = {"dense, same active": models.build_gpt2(scale.expert, scale.vocab_size, scale.context, seed=0),
              "JEET": moe.build_moe(languages, body, has_common_expert=False, tie_word_embeddings=scale.tie_word_embeddings, seed=0),
              "MoE-CE": moe.build_moe(languages, body, has_common_expert=True, tie_word_embeddings=scale.tie_word_embeddings, seed=0),
-             "dense, same total": models.build_gpt2(deep, scale.vocab_size, scale.context, seed=0),
+             "dense, same total": models.build_gpt2(total, scale.vocab_size, scale.context, seed=0),
              "teacher": models.build_gpt2(scale.teacher, scale.vocab_size, scale.context, seed=0)}
     built = {way: model.to(device) for way, model in built.items()}
     batches = np.arange(len(rows)).reshape(-1, scale.batch_size)

@@ -32,7 +32,7 @@ from mome.config import (
     runs_dir,
 )
 from mome.distill import KD_LOSSES, MOVING_SCHEDULES
-from mome.modular import MOE_VARIANTS
+from mome.modular import DENSE_SIZES, MOE_VARIANTS
 from mome.router import CLASSIFIERS
 
 FINDING_VERDICTS = ("holds", "does not hold", "cannot tell")
@@ -94,8 +94,9 @@ def check_parameters(notebook: Path, given: dict) -> dict:
     # The default gives way where the models learn that language anyway; the notebook then adds none.
     if values.get("added_language") and (values["added_language"] not in languages or values["added_language"] != declared["added_language"]):
         check_added(values["added_language"], values["added_corpus"], values["corpus"], languages)
-    for name, allowed in (("classifiers", CLASSIFIERS), ("variants", MOE_VARIANTS), ("order", languages), ("schedules", MOVING_SCHEDULES),
-                          ("losses", [loss for loss in KD_LOSSES if loss != "teacher_ce"])):
+    lists = (("classifiers", CLASSIFIERS), ("variants", MOE_VARIANTS), ("controls", DENSE_SIZES), ("order", languages), ("schedules", MOVING_SCHEDULES),
+             ("losses", [loss for loss in KD_LOSSES if loss != "teacher_ce"]))
+    for name, allowed in lists:
         for value in values.get(name, []):
             check_choice(name, value, allowed)
     if values.get("order") and sorted(values["order"]) != sorted(languages):

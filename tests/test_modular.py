@@ -8,6 +8,7 @@ import torch
 
 from mome import modular, recipes
 from mome.artifacts import read_manifest
+from mome.config import repository, resolve_scale
 from mome.router import hash_tokenizer
 from mome.tokenizer import N_BYTE_TOKENS, train_tokenizer
 
@@ -96,14 +97,26 @@ def test_branched_experts_part_from_one_ancestor_of_all_languages(tiny_bench):
         assert (model["parents"][f"expert_{language}"], read_manifest(expert)["parents"]["start_from"]) == (expert.name, ancestor.name)
 
 
-def test_the_dense_controls_have_an_experts_shape_and_all_experts_layers(tiny_bench):
-    active, total = (read_manifest(modular.train_dense(tiny_bench, size, seed=0)) for size in modular.DENSE_SIZES)
+def test_the_dense_controls_have_the_active_and_the_total_size_of_the_modular_model(tiny_bench):
+    active, total, deep = (read_manifest(modular.train_dense(tiny_bench, size, seed=0)) for size in modular.DENSE_SIZES)
     routed = read_manifest(modular.train_moe(tiny_bench, "JEET", seed=0))["notes"]
     router_weights = 600 * 4 + 4
     assert active["notes"]["parameters"] == routed["active_parameters"] - router_weights
     # Each body has a position table and a final norm of its own, the deep student one of both.
-    assert total["notes"]["parameters"] == routed["parameters"] - router_weights - 3 * (32 * 16 + 2 * 16)
-    assert active["notes"]["tokens"] == total["notes"]["tokens"] == routed["tokens"]
+    assert deep["notes"]["parameters"] == routed["parameters"] - router_weights - 3 * (32 * 16 + 2 * 16)
+    assert total["notes"]["parameters"] == pytest.approx(routed["parameters"] - router_weights, rel=0.1)
+    assert active["notes"]["tokens"] == total["notes"]["tokens"] == deep["notes"]["tokens"] == routed["tokens"]
+
+
+@pytest.mark.parametrize("name", ["smoke", "laptop", "paper"])
+def test_a_wider_student_of_the_same_total_size_is_found_at_every_scale(name):
+    scale = resolve_scale(name)
+    shape = modular.shape_dense(scale, "same total", 4)
+    untied = 0 if scale.tie_word_embeddings else scale.vocab_size * (scale.expert.n_embd + 1)
+    body = modular.models.size_gpt2(scale.expert, 0, scale.context)
+    total = scale.vocab_size * scale.expert.n_embd + untied + 4 * body
+    assert modular.models.size_gpt2(shape, scale.vocab_size, scale.context) == pytest.approx(total, rel=0.02)
+    assert (shape.n_layer, shape.n_embd % (2 * shape.n_head)) == (scale.expert.n_layer, 0)
 
 
 @pytest.mark.parametrize("has_common_expert", [False, True])
@@ -183,6 +196,14 @@ def test_an_added_language_is_cut_by_the_same_tokenizer(tiny_bench, spanish):
     assert (spanish.corpus, spanish.languages, spanish.data.languages) == ("mini", ("es",), ["es"])
     assert hash_tokenizer(spanish.data.tokenizer) == hash_tokenizer(tiny_bench.data.tokenizer)
     assert len(spanish.data.rows("validation")) >= 8
+
+
+def test_a_language_can_be_added_from_the_mini_corpus_by_name_or_from_a_folder_of_ones_own(tiny_bench, tmp_path):
+    assert modular.open_added(tiny_bench, "sql", "mini").data.languages == ["sql"]
+    shutil.copytree(repository() / "data" / "mini" / "it", tmp_path / "xx")
+    added = modular.open_added(tiny_bench, "xx", f"folder:{tmp_path}")
+    assert added.data.languages == ["xx"]
+    assert hash_tokenizer(added.data.tokenizer) == hash_tokenizer(tiny_bench.data.tokenizer)
 
 
 @pytest.mark.parametrize("variant", ["JEET", "MoE-CE"])
