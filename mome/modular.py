@@ -63,8 +63,13 @@ def shape_dense(scale: Scale, size: str, n_experts: int) -> Shape:
 
 
 def shape_student(bench: Bench, size: str = "same active") -> Bench:
-    """Return the bench with a student of the shape of `shape_dense`."""
-    return replace(bench, scale=replace(bench.scale, student=shape_dense(bench.scale, size, len(bench.languages))))
+    """Return the bench with a student of the shape of `shape_dense`, and a learning rate that falls as its width grows.
+
+    One over the width is what keeps updates alike (Yang et al. 2022, arXiv:2203.03466); at an expert's rate the wider student
+    would end behind the narrow one and be no control at all.
+    """
+    scale, shape = bench.scale, shape_dense(bench.scale, size, len(bench.languages))
+    return replace(bench, scale=replace(scale, student=shape, student_lr=scale.student_lr * scale.expert.n_embd / shape.n_embd))
 
 
 def train_dense(bench: Bench, size: str = "same active", *, seed: int) -> Path:

@@ -153,6 +153,16 @@ def test_a_random_expert_costs_the_mean_over_experts_and_a_prefix_of_all_tokens_
     assert "mean of parameters" not in table
 
 
+def test_a_router_that_may_read_some_tokens_only_is_asked_with_those(tiny_bench):
+    experts, model, asked = modular.score_experts(tiny_bench, "JEET", 0), modular.load_moe(modular.train_moe(tiny_bench, "JEET", seed=0)), []
+    route = model.route
+    model.route = lambda ids, mask, allowed, prefix: asked.append((prefix, allowed)) or route(ids, mask, allowed, prefix)
+    modular.choose_experts(tiny_bench, model, experts, "whole", LANGUAGES)
+    modular.choose_experts(tiny_bench, model, experts, "4", ["en", "py"])
+    assert asked == [(None, LANGUAGES), (4, ["en", "py"])]
+    assert modular.choose_experts(tiny_bench, model, experts, "told", LANGUAGES).tolist() == [LANGUAGES.index(name) for name in experts.language]
+
+
 def test_the_mean_of_parameters_is_that_of_the_experts_as_they_were_trained_apart(tiny_bench):
     table = modular.score_switches(tiny_bench, "PLE", seed=0, prefixes=[4])
     experts = [recipes.load_gpt2(modular.train_expert(tiny_bench, language, 0)) for language in LANGUAGES]
@@ -216,6 +226,19 @@ def test_an_added_expert_learns_its_language_while_nothing_else_moves(tiny_bench
     assert not torch.equal(after["experts.es.h.0.mlp.c_fc.weight"], started)
     scores = {number: recipes.score(spanish, modular.expert_forward(number), enlarged).nats.sum() for number in range(5)}
     assert min(scores, key=scores.get) == 4
+
+
+def test_only_the_added_expert_is_trained(tiny_bench, spanish, monkeypatch):
+    trained, train = [], modular.train.train
+
+    def watch(model, *arguments, **options):
+        trained.append({name.split(".")[0] + "." + name.split(".")[1] for name, weight in model.named_parameters() if weight.requires_grad})
+        return train(model, *arguments, **options)
+
+    modular.train_moe(tiny_bench, "JEET", seed=1)
+    monkeypatch.setattr(modular.train, "train", watch)
+    modular.train_added_expert(tiny_bench, spanish, "JEET", seed=1)
+    assert trained == [{"experts.es"}]
 
 
 def test_removing_an_expert_leaves_the_others_bit_identical_and_putting_it_back_restores_every_score(tiny_bench, spanish):
