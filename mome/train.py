@@ -228,15 +228,17 @@ def load_checkpoint(path: Path, model, optimizer, plan_sha256: str) -> list[dict
     return json.loads(metadata["history"])
 
 
-def make_step(model: torch.nn.Module, loss_fn: Callable, rows: np.ndarray, batches: Iterator[np.ndarray], micro_batch_size: int) -> Callable[[], None]:
-    """Return a function that takes one optimizer step on the next of `batches` (row numbers), for timing."""
+def make_step(model: torch.nn.Module, loss_fn: Callable, rows: np.ndarray, batches: Iterator[np.ndarray], micro_batch_size: int,
+              is_updated: bool = True) -> Callable[[], None]:
+    """Return a function that takes one optimizer step on the next of `batches` (row numbers), for timing; without updates only its gradient."""
     accelerator = Accelerator()
     wrapped, optimizer = accelerator.prepare(model, make_optimizer(model, weight_decay=0.05))
 
     def step() -> None:
         take_gradient(accelerator, wrapped, loss_fn, rows, next(batches), 0.5, micro_batch_size)
-        accelerator.clip_grad_norm_(wrapped.parameters(), 1.0)
-        optimizer.step()
+        if is_updated:
+            accelerator.clip_grad_norm_(wrapped.parameters(), 1.0)
+            optimizer.step()
         optimizer.zero_grad()
 
     return step

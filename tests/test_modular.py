@@ -274,7 +274,7 @@ def test_routed_models_are_timed_beside_dense_ones_and_every_switch_has_a_speed(
     price = modular.price_moe(tiny_bench, rounds=1)
     assert price[price.what == "training step"].way.tolist() == ["dense, same active", "JEET", "MoE-CE", "dense, same total"]
     assert (price[price.way == "dense, same active"]["median"] == 1).all()
-    assert set(price.what) == {"training step", "scoring", "writing", "use"}
+    assert set(price.what) == {"training step", "gradient", "scoring", "writing", "use"}
     for variant in ("PLE", "MoE-CE"):
         table = modular.add_speed(modular.score_switches(tiny_bench, variant, seed=0, prefixes=[4]), price)
         assert len(table) == len(modular.score_switches(tiny_bench, variant, seed=0, prefixes=[4]))
