@@ -228,9 +228,10 @@ class PackedData:
         self.dataset = load_from_disk(self.path / "dataset")
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(self.path / "tokenizer")
         self.token_bytes = bytes_per_token(self.tokenizer)
-        self.languages = list(dict.fromkeys(self.dataset["train"]["language"]))
+        names = {split: self.dataset[split].data.column("language").to_pandas() for split in self.dataset}  # by column: row by row takes a second
+        self.languages = list(names["train"].unique())
         self._rows: dict[str, np.ndarray] = {}
-        self._language_index = {split: np.array([self.languages.index(name) for name in self.dataset[split]["language"]]) for split in self.dataset}
+        self._language_index = {split: pd.Index(self.languages).get_indexer(column) for split, column in names.items()}
 
     def rows(self, split: str) -> np.ndarray:
         """Return (N, T) uint16 token ids of a split, read once."""

@@ -284,6 +284,8 @@ def plot_lines(table: pd.DataFrame, x: str, y: str, by: str, xlabel: str, ylabel
             ax.axhline(level, color="grey", ls="--", lw=1)
             ax.text(0.99, level, name, fontsize=8, color="grey", ha="right", va="bottom", transform=ax.get_yaxis_transform())
         ax.set(xlabel=xlabel, title="" if title is None else language_name(title))
+        if not log_x and table[x].nunique() <= 8 and (table[x] % 1 == 0).all():
+            ax.set_xticks(sorted(table[x].unique()))
         if log_x:
             ax.set_xscale("log")
             ax.set_xticks(sorted(table[x].unique()), [f"{tick:g}" for tick in sorted(table[x].unique())])
@@ -574,13 +576,16 @@ def plot_stage_curves(history: pd.DataFrame, order: list[str], label: str) -> Fi
 
 def plot_sizes(sizes: pd.DataFrame) -> Figure:
     """Total and active parameters (millions) per model as paired bars. Indexed by model; columns: parameters, active_parameters."""
-    figure, ax = plt.subplots(figsize=(7.2, 3.6))
-    places, width = np.arange(len(sizes)), 0.38
-    ax.bar(places - width / 2, sizes.parameters / 1e6, width, label="total", color="#9FB8C8")
-    ax.bar(places + width / 2, sizes.active_parameters / 1e6, width, label="active per sequence", color="#0072B2")
-    ax.set_xticks(places, sizes.index)
-    ax.set(ylabel="million parameters")
-    ax.grid(axis="x", visible=False)
-    annotate_bars(ax, "{:.2f}")
+    figure, ax = plt.subplots(figsize=(7.2, 0.8 + 0.55 * len(sizes)))
+    places, height = np.arange(len(sizes)), 0.38
+    ax.barh(places - height / 2, sizes.parameters / 1e6, height, label="total", color="#9FB8C8")
+    ax.barh(places + height / 2, sizes.active_parameters / 1e6, height, label="active per sequence", color="#0072B2")
+    ax.set_yticks(places, sizes.index)
+    ax.set(xlabel="million parameters")
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    for container in ax.containers:
+        ax.bar_label(container, fmt="{:.2f}", padding=2, fontsize=8)
+    ax.margins(x=0.12)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
     return figure
