@@ -13,6 +13,12 @@ TINY = {"vocab_size": 600, "context": 32, "tokens_per_language": 8_000, "teacher
         "router_rows": 100, "targets_per_token": 8}
 
 
+def pytest_collection_modifyitems(items):
+    """Put the files that take longest first, so that of two processes none ends long after the other."""
+    longest = ["test_notebooks", "test_modular", "test_continual"]
+    items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
+
+
 @pytest.fixture(scope="session")
 def tiny_home(tmp_path_factory):
     """A folder of its own as MOME_HOME for the whole session, so that no test writes into the checkout."""

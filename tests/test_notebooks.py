@@ -65,7 +65,7 @@ def finished_run(tmp_path_factory):
                  "router_rows: 150, targets_per_token: 8}")
     command = [sys.executable, "-m", "mome", "run", "--scale", "smoke", "--corpus", "mini", "--seeds", "0,1", "--out", str(home / "out"),
                "-p", f"overrides={overrides}"]
-    result = subprocess.run(command, env=os.environ | {"MOME_HOME": str(home), "OMP_NUM_THREADS": "2"}, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, env=os.environ | {"MOME_HOME": str(home), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
     return home / "out"
 
