@@ -21,7 +21,7 @@ from mome.config import artifacts_dir, is_batch
 log = logging.getLogger("mome")
 # Raised by one when the code that builds a kind changes what it builds; old folders then stay but are no longer found.
 FORMATS = {"corpus": 3, "data": 3, "router": 2, "router_comparison": 2, "expert_scores": 1, "teacher": 2, "targets": 2, "student": 2, "moe": 2,
-           "expert": 1, "switches": 1, "changes": 1, "precision": 1, "kd_price": 1, "moe_price": 1}
+           "expert": 1, "switches": 1, "changes": 1, "stage": 1, "drift": 1, "precision": 1, "kd_price": 1, "moe_price": 1}
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "scikit-learn", "accelerate", "numpy")
 
 

@@ -225,13 +225,19 @@ def check_cached(name: str | None, temperature: float) -> None:
         raise ValueError(f"kd_loss={name!r} at temperature={temperature:g} cannot read cached targets; give the teacher instead")
 
 
-def make_objective(name: str | None, forward: Callable, targets=None, teacher=None, temperature: float = 1.0, mixture: float | None = None) -> Callable:
+def make_objective(name: str | None, forward: Callable, targets=None, teacher=None, temperature: float = 1.0, mixture: float | None = None,
+                   second_teacher=None, second_share: float = 0.5) -> Callable:
     """Return `loss_fn(model, batch, alpha)` for the training loop: what `combined_loss` returns for a batch.
 
     name None trains on hard labels alone. teacher_ce and forward_kl read `targets` (a `mome.targets.CachedTargets`) when
     given; every other case runs `teacher` on the batch, at alpha 1 too, so that the trace of both losses has no gaps.
-    `forward(model, batch)` returns logits. Raises ValueError for a loss that cannot read targets, or another vocabulary.
+    `forward(model, batch)` returns logits. With a `second_teacher`, `second_share` of the loss is forward KL to it, run on the
+    batch, reported as second_kd_loss. Raises ValueError for a loss that cannot read targets, or another vocabulary.
     """
+    if second_teacher is not None:
+        check_range("second_share", second_share, 0, 1)
+        first = make_objective(name, lambda model, batch: batch["logits"], targets, teacher, temperature, mixture)
+        return add_second_teacher(first, forward, second_teacher, second_share)
     if name is not None:
         check_kd_options(name, temperature, mixture)
         if targets is not None:
@@ -248,6 +254,19 @@ def make_objective(name: str | None, forward: Callable, targets=None, teacher=No
         with torch.no_grad():
             teacher_logits = teacher(input_ids=batch["input_ids"]).logits
         return combined_loss(logits, labels, alpha, name, teacher_logits=teacher_logits, **options)
+
+    return loss_fn
+
+
+def add_second_teacher(first: Callable, forward: Callable, teacher, share: float) -> Callable:
+    """Return the objective (1 - share) * first + share * forward KL to `teacher`; `first` reads the student's logits from its batch."""
+    def loss_fn(model, batch, alpha):
+        logits = forward(model, batch)
+        with torch.no_grad():
+            teacher_logits = teacher(input_ids=batch["input_ids"]).logits
+        sums = first(model, batch | {"logits": logits}, alpha)
+        second = combined_loss(logits, batch["labels"], 0.0, "forward_kl", teacher_logits=teacher_logits)
+        return sums | {"loss": (1 - share) * sums["loss"] + share * second["loss"], "second_kd_loss": second["kd_loss"]}
 
     return loss_fn
 

@@ -161,6 +161,35 @@ def backward_transfer(score_matrix: pd.DataFrame) -> float:
     return float(np.mean([values[j, j] - values[-1, j] for j in range(len(values) - 1)]))
 
 
+def forward_transfer(score_matrix: pd.DataFrame, baseline: pd.Series) -> float:
+    """Return the mean over all languages but the first of (baseline - nats right before their stage): positive means that earlier stages helped.
+
+    `baseline` is nats per token of a model that has learned nothing, by language: an untrained one, or a unigram model, which
+    asks for more. Lopez-Paz and Ranzato 2017, eq. 4, with the sign turned because lower is better here.
+    """
+    values = check_score_matrix(score_matrix)
+    return float(np.mean([baseline[name] - values[j - 1, j] for j, name in enumerate(score_matrix.columns) if j]))
+
+
+def intransigence(score_matrix: pd.DataFrame, reference: pd.Series) -> pd.Series:
+    """Return, per language, nats right after its stage minus those of `reference`: positive means that the sequence could not learn it as well.
+
+    `reference` is a model trained on all languages together, or on that language alone. Chaudhry et al. 2018, eq. 3, with
+    the sign turned because lower is better here: positive is worse in theirs, too.
+    """
+    values = check_score_matrix(score_matrix)
+    return pd.Series({name: values[j, j] - reference[name] for j, name in enumerate(score_matrix.columns)}, name="intransigence")
+
+
+def measure_stages(score_matrix: pd.DataFrame, untrained: pd.Series, unigram: pd.Series, reference: pd.Series) -> dict[str, float]:
+    """Return what a score matrix comes to, in its own unit: average_score (of the last stage), forgetting and intransigence
+    (means over languages), backward_transfer, forward_transfer and forward_transfer_unigram (against either baseline).
+    """
+    return {"average_score": float(score_matrix.iloc[-1].mean()), "forgetting": float(forgetting(score_matrix).mean()),
+            "backward_transfer": backward_transfer(score_matrix), "forward_transfer": forward_transfer(score_matrix, untrained),
+            "forward_transfer_unigram": forward_transfer(score_matrix, unigram), "intransigence": float(intransigence(score_matrix, reference).mean())}
+
+
 def check_score_matrix(score_matrix: pd.DataFrame) -> np.ndarray:
     if list(score_matrix.index) != list(score_matrix.columns) or len(score_matrix) < 2:
         raise ValueError(f"score_matrix needs one row and one column per language in the same order, at least two; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import re
 
 import matplotlib.pyplot as plt
@@ -536,41 +537,85 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def plot_score_matrices(matrices: dict[str, pd.DataFrame], label: str) -> Figure:
-    """Heat maps of perplexities side by side on one colour scale: row = after that stage, or an arm; column = language."""
-    low, high = min(m.to_numpy().min() for m in matrices.values()), max(m.to_numpy().max() for m in matrices.values())
-    widths, rows = [max(2, len(m.columns)) for m in matrices.values()], max(len(m) for m in matrices.values())
-    figure, axes = plt.subplots(1, len(matrices), figsize=(2.6 + 1.05 * sum(widths), max(3.2, 1.4 + 0.55 * rows)), width_ratios=widths, squeeze=False)
-    for ax, (name, matrix) in zip(axes[0], matrices.items(), strict=True):
-        is_stages = list(matrix.index) == list(matrix.columns)
-        plot_matrix(matrix, label=label, row_label="after training on" if is_stages else "", column_label="scored on", cmap="flare", ax=ax,
-                    form=".0f" if low >= 20 else ".1f", norm=plt.matplotlib.colors.LogNorm(low, high), cbar=False)
-        ax.set_title(name)
-    ticks = plt.matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7))
-    bar = figure.colorbar(axes[0, -1].collections[0], ax=axes[0], label=label, ticks=ticks, format=plt.matplotlib.ticker.StrMethodFormatter("{x:,g}"))
+def plot_score_matrices(matrices: dict[str, pd.DataFrame], label: str, columns: int = 4, percent: bool = False) -> Figure:
+    """Heat maps on one colour scale, so many side by side: row = after that stage, column = language.
+
+    Perplexities on a logarithmic scale, dark is worse; with `percent` percentages from 0 to 100, dark is better.
+    """
+    low, high = min(m.min(axis=None) for m in matrices.values()), max(m.max(axis=None) for m in matrices.values())
+    norm = plt.matplotlib.colors.Normalize(0, 100) if percent else plt.matplotlib.colors.LogNorm(low, high)
+    first, columns = next(iter(matrices.values())), min(columns, len(matrices))
+    lines = -(-len(matrices) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(2.2 + (0.9 + 0.62 * first.shape[1]) * columns, (1.0 + 0.48 * len(first)) * lines), squeeze=False)
+    for ax, (name, matrix) in itertools.zip_longest(axes.flat, matrices.items(), fillvalue=(None, None)):
+        if name is None:
+            ax.set_axis_off()
+            continue
+        plot_matrix(matrix, label=label, row_label="", column_label="", cmap="crest" if percent else "flare", ax=ax,
+                    form=".0f" if low >= 20 and not percent else ".1f", norm=norm, cbar=False)
+        ax.grid(visible=False)
+        ax.set_title(name, fontsize=9.5)
+        ax.tick_params(axis="both", labelsize=8)
+    figure.supxlabel("scored on", fontsize=9)
+    figure.supylabel("after training on", fontsize=9)
+    ticks = None if percent else plt.matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7))
+    bar = figure.colorbar(axes[0, 0].collections[0], ax=axes, label=label, ticks=ticks, format=plt.matplotlib.ticker.StrMethodFormatter("{x:,g}"),
+                          fraction=0.03, pad=0.01)
     bar.minorticks_off()
     bar.outline.set_visible(False)
     return figure
 
 
 def plot_stage_curves(history: pd.DataFrame, order: list[str], label: str) -> Figure:
-    """Perplexity of every language over sequential training, stage borders marked. Columns: seed, total_tokens, perplexity_<language>."""
-    figure, ax = plt.subplots(figsize=(8.4, 4.2))
-    for language in order:
-        color = language_color(language, order)
-        for _, seed in history.groupby("seed"):
-            ax.plot(seed.total_tokens / 1e3, seed[f"perplexity_{language}"], color=color, lw=0.7, alpha=0.5)
-        mean = history.groupby("total_tokens")[f"perplexity_{language}"].mean()
-        ax.plot(mean.index / 1e3, mean, color=color, lw=2.2, marker="o", ms=3, label=language_name(language))
-    stage = history.total_tokens.max() / len(order) / 1e3
-    for number, language in enumerate(order):
-        ax.axvspan(number * stage, (number + 1) * stage, color=language_color(language, order), alpha=0.07, lw=0)
-        ax.text((number + 0.5) * stage, 1.01, f"trained on {language_name(language)}", ha="center", fontsize=8.5, transform=ax.get_xaxis_transform())
-    ax.set(yscale="log", xlabel="thousand training tokens seen", ylabel=label, xlim=(0, 1.01 * stage * len(order)))
-    ax.minorticks_off()
-    ax.yaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    ax.yaxis.set_major_formatter("{x:,g}")
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    """Perplexity of every language over sequential training, a panel an arm, stage borders marked. Columns: arm, seed, total_tokens, perplexity_<language>."""
+    arms = list(dict.fromkeys(history.arm))
+    figure, axes = plt.subplots(1, len(arms), figsize=(2.2 + 4.4 * len(arms), 4.2), sharey=True, squeeze=False)
+    for ax, arm in zip(axes[0], arms, strict=True):
+        part = history[history.arm == arm]
+        for language in order:
+            color = language_color(language, order)
+            for _, seed in part.groupby("seed"):
+                ax.plot(seed.total_tokens / 1e3, seed[f"perplexity_{language}"], color=color, lw=0.7, alpha=0.5)
+            mean = part.groupby("total_tokens")[f"perplexity_{language}"].mean()
+            ax.plot(mean.index / 1e3, mean, color=color, lw=2.2, marker="o", ms=3, label=language_name(language))
+        stage = part.total_tokens.max() / len(order) / 1e3
+        for number, language in enumerate(order):
+            ax.axvspan(number * stage, (number + 1) * stage, color=language_color(language, order), alpha=0.07, lw=0)
+            ax.text((number + 0.5) * stage, 1.01, language_name(language), ha="center", fontsize=8.5, transform=ax.get_xaxis_transform())
+        ax.set(yscale="log", xlabel="thousand training tokens seen", xlim=(0, 1.01 * stage * len(order)))
+        ax.set_title(arm, pad=18)
+        ax.minorticks_off()
+        ax.yaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        ax.yaxis.set_major_formatter("{x:,g}")
+    axes[0, 0].set(ylabel=label)
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    return figure
+
+
+def plot_drift(drift: pd.DataFrame) -> Figure:
+    """What was forgotten of each language and what comes back with each shared part restored, a panel a model, seeds as points.
+
+    Columns: variant, seed, language, part, recovered, forgotten (`continual.locate_drift`).
+    """
+    variants, languages = list(dict.fromkeys(drift.variant)), list(dict.fromkeys(drift.language))
+    figure, axes = plt.subplots(1, len(variants), figsize=(2.4 + 3.6 * len(variants), 3.8), sharey=True, squeeze=False)
+    bars = {"forgotten": "#333333", "embedding and head": "#0072B2", "common expert": "#E69F00", "both": "#009E73"}
+    names = {"forgotten": "forgotten", **{part: f"comes back with {part} restored" for part in list(bars)[1:]}}
+    for ax, variant in zip(axes[0], variants, strict=True):
+        part = drift[drift.variant == variant]
+        values = part.pivot_table(index=["language", "seed"], columns="part", values="recovered", sort=False)
+        values.insert(0, "forgotten", part.groupby(["language", "seed"], sort=False).forgotten.first())
+        for number, (name, color) in enumerate(bars.items()):
+            places = np.arange(len(languages)) + (number - 1.5) * 0.2
+            ax.bar(places, values[name].groupby("language", sort=False).mean()[languages], 0.18, color=color, label=names[name])
+            for place, language in zip(places, languages, strict=True):
+                ax.scatter([place] * len(values.loc[language]), values.loc[language, name], s=9, color="black", alpha=0.6, zorder=3, lw=0)
+        ax.axhline(0, color="black", lw=0.8)
+        ax.set_xticks(range(len(languages)), [language_name(language) for language in languages])
+        ax.set(title=variant)
+        ax.grid(axis="x", visible=False)
+    axes[0, 0].set(ylabel="nats per token")
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
     return figure
 
 

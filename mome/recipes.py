@@ -405,9 +405,9 @@ def train_sequence(bench: Bench, order: list[str], *, seed: int, **student) -> l
     return stages
 
 
-def read_score_matrix(stages: list[Path], order: list[str]) -> pd.DataFrame:
-    """Return nats per token on each language (columns) after each stage (rows), both in the order of training."""
-    rows = [evaluate.summarize(pd.read_parquet(path / "scores.parquet")).set_index("language").nats_per_token[order] for path in stages]
+def read_score_matrix(stages: list[Path], order: list[str], value: str = "nats_per_token") -> pd.DataFrame:
+    """Return `value` (nats_per_token, perplexity or bits_per_byte) on each language (columns) after each stage (rows), both in the order of training."""
+    rows = [evaluate.summarize(pd.read_parquet(path / "scores.parquet")).set_index("language")[value][order] for path in stages]
     return pd.DataFrame(rows, index=order)
 
 

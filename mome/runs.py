@@ -31,6 +31,7 @@ from mome.config import (
     resolve_scale,
     runs_dir,
 )
+from mome.continual import MODULAR_STAGES, ORDERS
 from mome.distill import KD_LOSSES, MOVING_SCHEDULES
 from mome.modular import DENSE_SIZES, MOE_VARIANTS
 from mome.router import CLASSIFIERS
@@ -109,11 +110,28 @@ def check_parameters(notebook: Path, given: dict) -> dict:
         check_range("alphas", alpha, 0, 1)
     for prefix in values.get("prefixes", []):
         check_range("prefixes", prefix, 1, whole=True)
+    if "orders" in values:
+        check_stages(values, languages)
     if "temperature" in values:
         check_range("temperature", values["temperature"], 1e-3)
     if "jobs" in values:
         check_range("jobs", values["jobs"], 1, 256, whole=True)
     return values
+
+
+def check_stages(values: dict, languages: list[str]) -> None:
+    """Raise ValueError for parameters that training in stages does not allow."""
+    if len(languages) < 2:
+        raise ValueError(f"languages={languages!r} is not enough; forgetting needs at least two")
+    check_choice("orders", values["orders"], ORDERS)
+    for share in values["replay"]:
+        check_range("replay", share, 1e-6, 1)
+    for variant in values["variants"]:
+        check_choice("variants", variant, MODULAR_STAGES)
+    if values["imbalance"] and len(values["imbalance"]) != len(languages):
+        raise ValueError(f"imbalance={values['imbalance']!r} is not allowed; give a share for each of {', '.join(languages)}, or an empty list")
+    for share in values["imbalance"]:
+        check_range("imbalance", share, 1e-6)
 
 
 def check_added(language: str, added_corpus: str, corpus: str, languages: list[str]) -> None:
@@ -138,6 +156,7 @@ class Run:
         self.findings: list[dict] = []
         self.tables: list[str] = []
         self.started = time.perf_counter()
+        check_same_run(folder, values)
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         (folder / "tables").mkdir(exist_ok=True)
         (folder / "metrics.json").unlink(missing_ok=True)
@@ -165,6 +184,17 @@ class Run:
         write_json(self.folder / "metrics.json", {
             "notebook": self.notebook, "run": self.id, "parameters": self.values, "metrics": metrics, "findings": self.findings,
             "figures": self.figures, "tables": self.tables, "seconds": round(time.perf_counter() - self.started, 1), "versions": versions()})
+
+
+def check_same_run(folder: Path, values: dict) -> None:
+    """Raise ValueError when the folder holds a run of other parameters, with the difference: going on would mix the two."""
+    if not (folder / "config.json").exists():
+        return
+    before = read_json(folder / "config.json")["parameters"]
+    changed = [f"{name} was {before.get(name)!r} and is {values.get(name)!r} now" for name in sorted({*before, *values} - {"out"})
+               if before.get(name) != values.get(name)]
+    if changed:
+        raise ValueError(f"out={str(folder)!r} holds a run of other parameters: {'; '.join(changed)}. Give another folder, or remove this one")
 
 
 def start_run(notebook: str, namespace: dict) -> Run:

@@ -45,7 +45,12 @@ def own_home(monkeypatch, tmp_path):
     (["-p", "added_language=fr"], ["added_language='fr'", "already"]),
     (["-p", "added_language=xx"], ["added_language='xx'", "es"]),
     (["-p", "added_corpus=folder:nowhere"], ["folder:nowhere"]),
-    (["-p", "jobs=0"], ["jobs=0"])])
+    (["-p", "jobs=0"], ["jobs=0"]),
+    (["-p", "orders=some"], ["orders='some'", "rotations"]),
+    (["-p", "replay=[0.1, 2]"], ["replay=2", "1"]),
+    (["-p", "imbalance=[4, 1]"], ["imbalance=[4, 1]", "en, fr, de, py"]),
+    (["--only", "05", "-p", "variants=[PLE branched]"], ["'PLE branched'", "JEET"]),
+    (["--only", "05", "--languages", "en"], ["languages=['en']", "at least two"])])
 def test_bad_input_exits_with_code_2_and_one_line_that_names_value_and_choices(words, said, capsys):
     assert main(["run", *words]) == 2
     error = capsys.readouterr().err

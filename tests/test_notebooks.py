@@ -57,6 +57,15 @@ def test_a_misspelt_parameter_given_to_papermill_itself_stops_in_the_setup_cell(
         papermill.execute_notebook(str(PATHS[2]), str(tmp_path / "out.ipynb"), {"scale": "smoke", "corpus": "mini", "alpah": 0.3}, progress_bar=False)
 
 
+def test_a_folder_that_holds_a_run_of_other_parameters_is_refused_with_the_difference(tmp_path):
+    values = {"scale": "smoke", "overrides": {}, "seeds": [0], "out": str(tmp_path)}
+    runs.Run("05_catastrophic_forgetting", values, tmp_path)
+    runs.Run("05_catastrophic_forgetting", values | {"out": "elsewhere"}, tmp_path)
+    with pytest.raises(ValueError, match=r"seeds was \[0\] and is \[0, 1\] now"):
+        runs.Run("05_catastrophic_forgetting", values | {"seeds": [0, 1]}, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["parameters"]["seeds"] == [0]
+
+
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
     """All notebooks on the mini corpus at a scale below smoke, through the command line, in a home of its own."""

@@ -108,3 +108,33 @@ def test_the_switches_have_a_panel_a_variant_and_a_number_for_every_use_and_lang
     assert [ax.get_title() for ax in figure.axes[:2]] == ["PLE", "JEET"]
     assert [[text.get_text() for text in ax.texts] for ax in figure.axes[:2]] == [[f"{1 + n:.2f}" for n in range(6)], [f"{1 + n:.2f}" for n in range(6, 10)]]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["routed", "random", "mean"]
+
+
+def test_score_matrices_have_a_panel_each_on_one_scale_and_empty_places_stay_empty():
+    matrix = pd.DataFrame([[100.0, 400.0], [200.0, 100.0]], index=["en", "fr"], columns=["en", "fr"])
+    figure = plots.plot_score_matrices({"one": matrix, "two": 2 * matrix, "three": matrix}, "perplexity", columns=2)
+    assert [ax.get_title() for ax in figure.axes[:4]] == ["one", "two", "three", ""]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["200", "800", "400", "200"]
+    assert {ax.collections[0].norm.vmax for ax in figure.axes[:3]} == {800.0}
+
+
+def test_percentages_of_what_was_not_asked_stay_blank():
+    matrix = pd.DataFrame([[100.0, np.nan], [50.0, 25.0]], index=["en", "fr"], columns=["en", "fr"])
+    figure = plots.plot_score_matrices({"fit": matrix}, "percent", percent=True)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["100.0", "50.0", "25.0"]
+
+
+def test_stage_curves_have_a_panel_an_arm_and_a_line_a_language_and_seed():
+    rows = [{"arm": arm, "seed": seed, "total_tokens": tokens, "perplexity_en": 10 + seed, "perplexity_fr": 20 + seed}
+            for arm in ("plain", "replay") for seed in (0, 1) for tokens in (1_000, 2_000)]
+    figure = plots.plot_stage_curves(pd.DataFrame(rows), ["en", "fr"], "perplexity")
+    assert [ax.get_title() for ax in figure.axes] == ["plain", "replay"]
+    for ax in figure.axes:
+        assert sorted(line.get_ydata()[0] for line in ax.lines) == [10, 10.5, 11, 20, 20.5, 21]
+
+
+def test_drift_is_drawn_for_every_part_with_its_seeds():
+    drift = pd.DataFrame([{"variant": "JEET", "seed": seed, "language": "en", "part": part, "forgotten": 0.5 + seed, "recovered": value}
+                          for seed in (0, 1) for part, value in (("embedding and head", 0.5), ("common expert", 0.0), ("both", 0.5))])
+    (ax,) = plots.plot_drift(drift).axes
+    assert [bar.get_height() for bar in ax.patches] == [1.0, 0.5, 0.0, 0.5]

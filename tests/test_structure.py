@@ -4,7 +4,7 @@ from pathlib import Path
 import mome
 
 MODULES = ["config", "artifacts", "hub", "corpus", "clean", "tokenizer", "data", "router", "models", "distill", "targets", "train", "moe", "evaluate",
-           "probes", "plots", "recipes", "modular", "export", "runs", "sweep", "bench", "__main__"]
+           "probes", "plots", "recipes", "modular", "continual", "export", "runs", "sweep", "bench", "__main__"]
 FOLDER = Path(mome.__file__).parent
 
 
