@@ -10,15 +10,18 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
 from mome.config import artifacts_dir, is_batch
 
 log = logging.getLogger("mome")
+_noted: set[tuple[str, str]] = set()
+_checked: set[Path] = set()
 # Raised by one when the code that builds a kind changes what it builds; old folders then stay but are no longer found.
 FORMATS = {"corpus": 3, "data": 3, "router": 2, "router_comparison": 2, "expert_scores": 1, "teacher": 2, "targets": 2, "student": 2, "moe": 2,
            "expert": 1, "switches": 1, "changes": 1, "stage": 1, "drift": 1, "precision": 1, "kd_price": 1, "moe_price": 1}
@@ -59,22 +62,20 @@ def find_or_build(kind: str, config: Mapping, build: Callable[[Path], dict | Non
     `build(folder)` fills an empty folder beside the final one and may return a dict of notes for the manifest. The
     folder is renamed when whole; an interrupted build leaves nothing under the final name. With `keep_partial` the
     unfinished folder of an earlier, interrupted build is handed over again, for builders that can go on from their
-    checkpoint. A file lock makes two processes that want the same artefact build it once.
+    checkpoint. A file lock makes two processes that want the same artefact build it once. Raises ValueError for an artefact
+    of which a file is gone or cut off.
     """
     path = artifact_path(kind, config, parents)
+    note_use(path)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return build_together(path, kind, config, build, parents, keep_partial)
     if (path / "manifest.json").exists():
-        return path
+        return check_files(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if (path / "manifest.json").exists():
             return path
-        if path.exists():  # a folder that lost its manifest is no artefact, and would stand in the way of the rename
-            shutil.rmtree(path)
-        aside = path.with_name(f"partial-{path.name}")
-        if aside.exists() and not keep_partial:
-            shutil.rmtree(aside)
-        aside.mkdir(exist_ok=True)
-        log.info("building %s", path.name)
+        aside = prepare_aside(path, keep_partial)
         started = time.perf_counter()
         try:
             notes = build(aside)
@@ -82,14 +83,90 @@ def find_or_build(kind: str, config: Mapping, build: Callable[[Path], dict | Non
             if not keep_partial:
                 shutil.rmtree(aside, ignore_errors=True)
             raise
-        write_json(aside / "manifest.json", {
-            "kind": kind, "format": FORMATS[kind], "config": dict(config),
-            "parents": {name: Path(parent).name for name, parent in (parents or {}).items()},
-            "notes": notes or {}, "seconds": round(time.perf_counter() - started, 2),
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions(),
-        })
-        os.replace(aside, path)
+        finish(path, aside, kind, config, parents, notes, time.perf_counter() - started)
     return path
+
+
+def build_together(path: Path, kind: str, config: Mapping, build: Callable, parents: Mapping[str, Path] | None, keep_partial: bool) -> Path:
+    """Do what `find_or_build` does in a process that `accelerate launch` started among others: the first looks, locks and keeps the result.
+
+    What can go on from a checkpoint is a training, in which all take part; what the others write lands in a folder that goes.
+    The rest the first builds alone. If every process took the lock, each would wait for the others within it.
+    """
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import broadcast
+
+    state, lock, started = PartialState(), FileLock(f"{path}.lock"), time.perf_counter()
+    if state.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    is_there = broadcast(torch.tensor(int((path / "manifest.json").exists()), device=state.device)).item()
+    if is_there:
+        lock.release()
+        return check_files(path)
+    aside = prepare_aside(path, keep_partial) if state.is_main_process else path.with_name(f"partial-{path.name}")
+    state.wait_for_everyone()
+    notes = None
+    if state.is_main_process:
+        notes = build(aside)
+    elif keep_partial:
+        with TemporaryDirectory() as folder:
+            (Path(folder) / "checkpoint.safetensors").symlink_to(aside / "checkpoint.safetensors")
+            build(Path(folder))
+    state.wait_for_everyone()
+    if state.is_main_process:
+        finish(path, aside, kind, config, parents, notes, time.perf_counter() - started)
+        lock.release()
+    state.wait_for_everyone()
+    return path
+
+
+def prepare_aside(path: Path, keep_partial: bool) -> Path:
+    """Return the folder in which the artefact is built: empty, or with what an interrupted build left when that is to be kept."""
+    if path.exists():  # a folder that lost its manifest is no artefact, and would stand in the way of the rename
+        shutil.rmtree(path)
+    aside = path.with_name(f"partial-{path.name}")
+    if aside.exists() and not keep_partial:
+        shutil.rmtree(aside)
+    aside.mkdir(exist_ok=True)
+    log.info("building %s", path.name)
+    return aside
+
+
+def finish(path: Path, aside: Path, kind: str, config: Mapping, parents: Mapping[str, Path] | None, notes: dict | None, seconds: float) -> None:
+    """Write the manifest and give the folder its name."""
+    write_json(aside / "manifest.json", {
+        "kind": kind, "format": FORMATS[kind], "config": dict(config), "parents": {name: Path(parent).name for name, parent in (parents or {}).items()},
+        "notes": notes or {}, "files": list_files(aside), "seconds": round(seconds, 2), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": versions()})
+    os.replace(aside, path)
+
+
+def list_files(folder: Path) -> dict[str, int]:
+    """Return {path within the folder: bytes} of its files."""
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def check_files(path: Path) -> Path:
+    """Return the artefact's folder; ValueError when a file has another size than its manifest says. Looked at once per process."""
+    if path not in _checked:
+        for name, size in read_manifest(path).get("files", {}).items():
+            found = (path / name).stat().st_size if (path / name).is_file() else None
+            if found != size:
+                raise ValueError(f"{path / name} is damaged ({'gone' if found is None else f'{found} bytes'} instead of {size} bytes); "
+                                 f"delete {path} to build it again")
+        _checked.add(path)
+    return path
+
+
+def note_use(path: Path) -> None:
+    """Add an artefact's name to the list of what the run in hand uses, for `mome clean`; worker processes inherit which list that is."""
+    used = os.environ.get("MOME_USES")
+    if used and (used, path.name) not in _noted:
+        _noted.add((used, path.name))
+        with suppress(OSError), open(used, "a", encoding="utf-8") as file:
+            file.write(f"{path.name}\n")
 
 
 def read_manifest(path: Path) -> dict:

@@ -29,6 +29,15 @@ CORPUS_LANGUAGES = {
     "mini": ("en", "fr", "de", "py", "es", "it", "sql", "bash")}
 # The values of a scale that make its data set what it is.
 DATA_OPTIONS = ("vocab_size", "context", "tokens_per_language", "max_diff_percent", "validation_fraction", "common_articles", "near_duplicates", "shares")
+# The names of what can be chosen: here, so that a plan is checked without loading what they name.
+CLASSIFIERS = ("majority", "multinomial_nb", "complement_nb", "logistic_regression", "logistic_regression_l2", "sgd_modified_huber", "linear_svm",
+               "k_nearest_neighbours", "random_forest", "gradient_boosting", "neural_net", "paper_pipeline")
+KD_LOSSES = ("teacher_ce", "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "l1_weighted")
+MOVING_SCHEDULES = ("linear", "cosine", "dwa", "grad_norm")
+MOE_VARIANTS = ("PLE", "PLE branched", "JEET", "MoE-CE")
+DENSE_SIZES = ("same active", "same total", "same total, deep")
+MODULAR_STAGES = ("PLE", "JEET", "MoE-CE")
+ORDERS = ("one", "rotations", "all")
 CORPORA = ("auto", "help", "wiki40b", "reference", "mini", "folder:PATH")
 
 

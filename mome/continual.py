@@ -15,7 +15,7 @@ from sklearn.naive_bayes import MultinomialNB
 
 from mome import distill, evaluate, models, modular, recipes, train
 from mome.artifacts import find_or_build
-from mome.config import check_choice, check_languages, check_range
+from mome.config import MODULAR_STAGES, ORDERS, check_choice, check_languages, check_range
 from mome.recipes import (
     Bench,
     build_all,
@@ -34,8 +34,6 @@ from mome.recipes import (
 from mome.router import count_tokens, make_classifier
 
 SECOND_TEACHER_SHARE = 0.5  # of the loss that the student of the stage before has, where it teaches too
-MODULAR_STAGES = ("PLE", "JEET", "MoE-CE")
-ORDERS = ("one", "rotations", "all")
 ROUTER_FITS = ("all data so far", "new data only", "counts of each language")
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from datasets import Dataset, DatasetDict, Features, Sequence, Value, load_from_disk
 from transformers import PreTrainedTokenizerFast
 
+from mome.artifacts import read_json
 from mome.clean import clean, find_copies
 from mome.config import CODE_LANGUAGES
 from mome.tokenizer import bytes_per_token, encode, equal_text, token_text, train_tokenizer
@@ -220,11 +221,24 @@ def pack_split(part: pd.DataFrame, ids: pd.Series, languages: list[str], context
     return Dataset.from_dict(columns, features=features)
 
 
+def check_dataset_folder(folder: Path) -> None:
+    """Raise ValueError when a saved data set names files outside its own folder."""
+    for state in folder.glob("*/state.json"):
+        try:
+            names = [file["filename"] for file in read_json(state)["_data_files"]]
+        except (KeyError, TypeError):
+            raise ValueError(f"{state} is damaged; delete its artefact to build it again") from None
+        for name in names:
+            if Path(name).name != name:
+                raise ValueError(f"{state} names the file {name!r}, which is not beside it; delete its artefact to build it again")
+
+
 class PackedData:
     """A data artefact opened for training: token rows per split, the tokenizer, and which row is of which language."""
 
     def __init__(self, path: Path):
         self.path = Path(path)
+        check_dataset_folder(self.path / "dataset")
         self.dataset = load_from_disk(self.path / "dataset")
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(self.path / "tokenizer")
         self.token_bytes = bytes_per_token(self.tokenizer)

@@ -12,13 +12,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mome.config import check_choice, check_range
+from mome.config import KD_LOSSES, MOVING_SCHEDULES, check_choice, check_range
 
 IGNORED = -100
-KD_LOSSES = ("teacher_ce", "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "l1_weighted")
 CACHED_LOSSES = ("teacher_ce", "forward_kl")  # those that need the teacher only where the teacher has mass
 MIXTURES = {"jsd": 0.5, "skew_kl": 0.1, "skew_reverse_kl": 0.1}  # of the losses that mix both distributions
-MOVING_SCHEDULES = ("linear", "cosine", "dwa", "grad_norm")
 ALPHA_SCHEDULES = ("fixed", "adaptive_paper", "alternate", "alternate_micro_batch", *MOVING_SCHEDULES)
 DWA_TEMPERATURE = 2.0  # as in Liu, Johns, Davison 2019
 TOKENS_PER_CHUNK = 128  # of 4,096 logits each: two megabytes, which stay in a processor's cache

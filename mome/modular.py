@@ -15,7 +15,7 @@ import torch
 from mome import data as packing
 from mome import distill, evaluate, models, moe, train
 from mome.artifacts import find_or_build, read_manifest
-from mome.config import CODE_LANGUAGES, Scale, Shape, artifacts_dir, check_choice, corpus_languages
+from mome.config import CODE_LANGUAGES, DENSE_SIZES, MOE_VARIANTS, Scale, Shape, artifacts_dir, check_choice, corpus_languages
 from mome.corpus import CorpusUnavailable
 from mome.recipes import (
     Bench,
@@ -35,8 +35,6 @@ from mome.recipes import (
 )
 from mome.router import Router
 
-MOE_VARIANTS = ("PLE", "PLE branched", "JEET", "MoE-CE")
-DENSE_SIZES = ("same active", "same total", "same total, deep")
 # Parts of a language's token budget: for PLE's shared embedding once the experts are frozen, and, when PLE branches, for
 # the common ancestor of its experts before they part (Li et al. 2022 find about half to be best).
 EMBEDDING_SHARE, ANCESTOR_SHARE = 0.2, 0.4

@@ -136,6 +136,7 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
     @classmethod
     def from_pretrained(cls, name_or_path, *args, output_loading_info=False, **kwargs):
         """Return the saved model as transformers does. Raises ValueError for a checkpoint that holds no router, which could not choose."""
+        kwargs.setdefault("use_safetensors", True)  # a pickled .bin is never read unless asked for
         model, info = super().from_pretrained(name_or_path, *args, output_loading_info=True, **kwargs)
         missing = sorted(name for name in info["missing_keys"] if name.startswith("router."))
         if missing:

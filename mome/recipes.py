@@ -283,7 +283,7 @@ def save_trained(folder: Path, model, history: pd.DataFrame, scores: pd.DataFram
 
 
 def load_gpt2(path: Path) -> GPT2LMHeadModel:
-    return GPT2LMHeadModel.from_pretrained(path).eval()
+    return GPT2LMHeadModel.from_pretrained(path, use_safetensors=True).eval()  # never a pickled .bin beside it
 
 
 def cache_teacher_targets(bench: Bench, tail: str = "drawn") -> Path:

@@ -29,12 +29,10 @@ from sklearn.svm import LinearSVC
 from torch import nn
 
 from mome.artifacts import track
-from mome.config import check_choice, check_range
+from mome.config import CLASSIFIERS, check_choice, check_range
 from mome.data import PackedData
 from mome.tokenizer import PLAIN, token_text
 
-CLASSIFIERS = ("majority", "multinomial_nb", "complement_nb", "logistic_regression", "logistic_regression_l2", "sgd_modified_huber", "linear_svm",
-               "k_nearest_neighbours", "random_forest", "gradient_boosting", "neural_net", "paper_pipeline")
 N_SPECIAL = 3  # <pad>, <s> and </s> say nothing about the language
 BOOSTED_TOKENS = 512  # gradient boosting needs a dense table: only the tokens that tell most, by a chi-squared test
 

@@ -6,19 +6,29 @@ import ast
 import base64
 import html
 import json
+import os
 import re
 import shutil
 import time
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
-from mome import plots
-from mome.artifacts import read_json, versions, write_json
+from mome.artifacts import FORMATS, read_json, read_manifest, versions, write_json
 from mome.config import (
+    CLASSIFIERS,
+    DENSE_SIZES,
+    KD_LOSSES,
+    MODULAR_STAGES,
+    MOE_VARIANTS,
+    MOVING_SCHEDULES,
+    ORDERS,
     Scale,
+    artifacts_dir,
     as_dict,
     check_choice,
     check_corpus,
@@ -31,11 +41,9 @@ from mome.config import (
     resolve_scale,
     runs_dir,
 )
-from mome.continual import MODULAR_STAGES, ORDERS
-from mome.distill import KD_LOSSES, MOVING_SCHEDULES
-from mome.modular import DENSE_SIZES, MOE_VARIANTS
-from mome.router import CLASSIFIERS
+from mome.execute import is_complete, read_failure, run_state
 
+CLAIMS = ("C1", "C2", "C3", "C4", "C5")
 FINDING_VERDICTS = ("holds", "does not hold", "cannot tell")
 
 
@@ -45,10 +53,14 @@ def notebook_paths() -> list[Path]:
 
 
 def declared_parameters(path: Path) -> dict:
-    """Return {name: default} of a notebook's cell tagged `parameters`; ValueError when it has none."""
-    for cell in read_json(path)["cells"]:  # plain JSON: nbformat takes seconds to import, in every kernel
-        if "parameters" in cell["metadata"].get("tags", []):
-            return literal_assignments("".join(cell["source"]))
+    """Return {name: default} of a notebook's cell tagged `parameters`; ValueError when it has none or is no notebook. Nothing in it is run."""
+    notebook = read_json(path)  # plain JSON: nbformat takes seconds to import, in every kernel
+    try:
+        for cell in notebook["cells"]:
+            if "parameters" in cell["metadata"].get("tags", []):
+                return literal_assignments("".join(cell["source"]))
+    except (KeyError, TypeError, AttributeError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or its parameters are no literals ({type(error).__name__}: {error})") from None
     raise ValueError(f"{path} has no cell tagged 'parameters'")
 
 
@@ -160,6 +172,7 @@ class Run:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         (folder / "tables").mkdir(exist_ok=True)
         (folder / "metrics.json").unlink(missing_ok=True)
+        os.environ["MOME_USES"] = str((folder / "artifacts.txt").resolve())
         write_json(folder / "config.json", {"notebook": notebook, "parameters": values, "scale": as_dict(self.scale), "versions": versions()})
 
     def figure(self, figure, name: str, caption: str) -> None:
@@ -210,38 +223,196 @@ def start_run(notebook: str, namespace: dict) -> Run:
             given |= literal_assignments(source)
     values = check_parameters(path, given)
     folder = Path(values["out"]) if values["out"] else runs_dir() / f"{notebook}-{time.strftime('%Y%m%d-%H%M%S')}"
+    from mome import plots  # matplotlib, which planning and listing runs can do without
+
     plots.set_style()
     return Run(notebook, values, folder)
 
 
 def read_metrics(out: Path) -> list[dict]:
     """Return the metrics of the complete notebooks under a run's folder, in the order of the notebooks."""
-    return [read_json(path) | {"folder": path.parent} for path in sorted(Path(out).glob("*/metrics.json"))]
+    return [check_entry(path, read_json(path)) | {"folder": path.parent} for path in sorted(Path(out).glob("*/metrics.json")) if is_complete(path.parent)]
+
+
+def check_entry(path: Path, entry) -> dict:
+    """Return a run's metrics if they have the form that `Run.complete` gives them; ValueError names the file else.
+
+    Runs are handed from one person to another: a name in them becomes part of a path, a claim part of a page.
+    """
+    def fits(name, pattern) -> bool:
+        return isinstance(name, str) and re.fullmatch(pattern, name) is not None
+
+    try:
+        is_sound = (fits(entry["notebook"], r"\d\d_\w+") and isinstance(entry["metrics"], dict) and isinstance(entry["parameters"], dict)
+                    and isinstance(entry["seconds"], int | float)
+                    and all(fits(figure["name"], r"[\w-]+") and isinstance(figure["caption"], str) for figure in entry["figures"])
+                    and all(fits(name, r"[\w-]+") for name in entry["tables"])
+                    and all(finding["claim"] in ("", *CLAIMS) and finding["verdict"] in ("", *FINDING_VERDICTS) and isinstance(finding["text"], str)
+                            for finding in entry["findings"]))
+    except (KeyError, TypeError):
+        is_sound = False
+    if not is_sound:
+        raise ValueError(f"{path} is not what a run writes; remove its folder, or run it again")
+    return entry
+
+
+def read_runs(folders: list[Path]) -> pd.DataFrame:
+    """Return every run under the folders, at most two levels down: columns run, notebook, state, scale, minutes, finished, folder, and `parameters`,
+    `metrics` as mappings. A run whose files are damaged is listed as such and breaks nothing.
+    """
+    found = {}
+    for path in sorted({path for folder in folders for depth in ("", "*/", "*/*/") for path in Path(folder).glob(f"{depth}config.json")}):
+        folder = path.parent.resolve()
+        row = {"run": folder.name, "notebook": "", "state": run_state(folder), "scale": "", "minutes": float("nan"), "finished": "", "folder": folder,
+               "parameters": {}, "metrics": {}}
+        try:
+            config = read_json(path)
+            row |= {"notebook": config["notebook"], "scale": config["parameters"]["scale"], "parameters": config["parameters"]}
+            if row["state"] == "complete":
+                entry = read_json(folder / "metrics.json")
+                row |= {"minutes": entry["seconds"] / 60, "metrics": entry["metrics"],
+                        "finished": time.strftime("%Y-%m-%d %H:%M", time.localtime((folder / "metrics.json").stat().st_mtime))}
+        except (ValueError, KeyError, TypeError):
+            row["state"] = "damaged"
+        if folder.name == row["notebook"]:  # a notebook's folder within a run of several
+            row["run"] = f"{folder.parent.name}/{folder.name}"
+        found[folder] = row
+    return pd.DataFrame(list(found.values()), columns=["run", "notebook", "state", "scale", "minutes", "finished", "folder", "parameters", "metrics"])
+
+
+def select_runs(table: pd.DataFrame, where: dict) -> pd.DataFrame:
+    """Return the runs that fit: `where` maps a parameter, or notebook, state or scale, to its value; ValueError for a name that no run has."""
+    for name, value in where.items():
+        known = sorted({key for parameters in table.parameters for key in parameters} | {"notebook", "state"})
+        check_choice("where", name, known)
+        values = table[name] if name in ("notebook", "state") else [parameters.get(name) for parameters in table.parameters]
+        wanted = [str(given).startswith(str(value)) if name == "notebook" else given == value or given == [value] for given in values]
+        table = table[wanted]
+    return table
+
+
+def compare_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """Return runs side by side, a line a run: the parameters in which they differ, then their metrics, {"perplexity": {"en": 9}} as "perplexity en"."""
+    rows = []
+    for run in table.itertuples():
+        numbers = dict(list_numbers(run.metrics))
+        rows.append({"run": run.run, "state": run.state, **{name: format_value(value) for name, value in run.parameters.items() if name != "out"}, **numbers})
+    compared = pd.DataFrame(rows)
+    named = [name for name in compared if name in {key for parameters in table.parameters for key in parameters}]
+    return compared.drop(columns=[name for name in named if compared[name].nunique(dropna=False) == 1])
+
+
+def list_numbers(value, name: str = "") -> list[tuple[str, float]]:
+    """Return (name, number) of every number within mappings, the keys on the way joined by spaces."""
+    if isinstance(value, dict):
+        return [found for key, inner in value.items() for found in list_numbers(inner, f"{name} {key}".strip())]
+    return [(name, value)] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def format_value(value) -> str:
+    """Return a parameter's value as short text, for tables and titles."""
+    text = f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def find_unused(folders: list[Path]) -> pd.DataFrame:
+    """Return every artefact and what refers to it: columns name, kind, megabytes, state ("used", "unused", "unfinished"), path.
+
+    Used is what a run under the folders has asked for (its `artifacts.txt`), and what that was made from. An unfinished one is
+    what an interrupted training goes on from. One that a process holds by its lock is left out.
+    """
+    files = {path for folder in folders for depth in ("", "*/", "*/*/") for path in Path(folder).glob(f"{depth}artifacts.txt")}
+    open_names = [name for path in files for name in path.read_text(encoding="utf-8", errors="replace").split()]
+    used = set()
+    while open_names:
+        name = open_names.pop()
+        if name not in used:
+            used.add(name)
+            with suppress(OSError, ValueError, KeyError, AttributeError):
+                open_names += read_manifest(artifacts_dir() / name)["parents"].values()
+    rows = []
+    for path in sorted(artifacts_dir().iterdir()) if artifacts_dir().is_dir() else []:
+        name = path.name.removeprefix("partial-")
+        if not path.is_dir() or path.is_symlink() or name.rpartition("-")[0] not in FORMATS or is_locked(artifacts_dir() / f"{name}.lock"):
+            continue
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+        state = "unfinished" if path.name != name else "used" if name in used else "unused"
+        rows.append({"name": path.name, "kind": name.rpartition("-")[0], "megabytes": size / 1e6, "state": state, "path": path})
+    return pd.DataFrame(rows, columns=["name", "kind", "megabytes", "state", "path"])
+
+
+def is_locked(path: Path) -> bool:
+    lock = FileLock(path)
+    if not path.exists():
+        return False
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def remove_artifacts(table: pd.DataFrame) -> None:
+    """Remove the artefacts of `find_unused`'s lines, each under its lock."""
+    for path in table.path:
+        with FileLock(artifacts_dir() / f"{path.name.removeprefix('partial-')}.lock", timeout=0):
+            shutil.rmtree(path)
 
 
 def write_report(out: Path) -> Path:
-    """Write `report.html`, one self-contained page: findings, claims, figures and configuration of a run. Returns its path."""
+    """Write `report.html`, one self-contained page on a run or a sweep: findings, claims, figures, tables, configuration, versions. Returns its path."""
     notebooks = read_metrics(out)
-    sections, claims = [], []
-    for entry in notebooks:
-        first = next(cell for cell in read_json(entry["folder"] / "executed.ipynb")["cells"] if cell["cell_type"] == "markdown")
-        title = "".join(first["source"]).splitlines()[0].removeprefix("# ")
+    sections, claims, contents = [], [], []
+    runs = read_runs([out])
+    titles = name_sections(notebooks)
+    for entry, title in zip(notebooks, titles, strict=True):
+        anchor, folder = html.escape(entry["folder"].name, quote=True), entry["folder"]
         findings = "".join(f"<li>{format_finding(finding)}</li>" for finding in entry["findings"])
-        figures = "".join(figure_html(entry["folder"] / "figures" / f"{figure['name']}.png", figure["caption"]) for figure in entry["figures"])
-        sections.append(f'<section id="{entry["notebook"]}"><h2>{html.escape(entry["notebook"][:2])} · {html.escape(title)}</h2>'
-                        f"<ul>{findings}</ul>{figures}<p class=small>{entry['seconds']:.0f} s · "
-                        f"<a href='{entry['notebook']}/executed.ipynb'>executed notebook</a></p></section>")
+        figures = "".join(figure_html(folder / "figures" / f"{figure['name']}.png", figure["caption"]) for figure in entry["figures"])
+        tables = "".join(table_html(folder / "tables" / f"{name}.parquet") for name in entry["tables"])
+        sections.append(f'<section id="{anchor}"><h2>{html.escape(title)}</h2><ul>{findings}</ul>{figures}{tables}<p class=small>{entry["seconds"]:.0f} s · '
+                        f"<a href='{anchor}/executed.ipynb'>executed notebook</a></p></section>")
+        contents.append(f'<a href="#{anchor}">{html.escape(entry["notebook"] if len(set(titles)) == len({e["notebook"] for e in notebooks}) else title)}</a>')
         claims += [finding for finding in entry["findings"] if finding["claim"]]
     rows = "".join(f"<tr><td>{claim['claim']}</td><td class='{claim['verdict'].replace(' ', '-')}'>{claim['verdict']}</td>"
                    f"<td>{html.escape(claim['text'])}</td></tr>" for claim in claims)
-    config = notebooks[0] if notebooks else {"parameters": {}, "versions": {}}
+    if len(runs) > len({entry["notebook"] for entry in notebooks}):  # a sweep: its runs side by side, with those that did not end
+        sections.insert(0, f"<section><h2>Runs</h2>{compare_runs(runs).to_html(index=False, na_rep='', float_format='{:.4g}'.format, border=0)}"
+                           f"{''.join(f'<p>{html.escape(text)}</p>' for text in list_failures(runs))}</section>")
+    config = {entry["folder"].name: {"parameters": entry["parameters"], "versions": entry["versions"]} for entry in notebooks}
     page = Template(files("mome").joinpath("report.html").read_text(encoding="utf-8")).substitute(
-        run=html.escape(Path(out).name), claims=rows, sections="".join(sections),
-        contents="".join(f'<a href="#{entry["notebook"]}">{entry["notebook"]}</a>' for entry in notebooks),
-        config=html.escape(json.dumps({"parameters": config["parameters"], "versions": config["versions"]}, indent=1)))
+        run=html.escape(Path(out).name), claims=rows, sections="".join(sections), contents="".join(contents),
+        config=html.escape(json.dumps(config, indent=1)))
     path = Path(out) / "report.html"
-    path.write_text(page, encoding="utf-8")
+    aside = path.with_name(f".report.{os.getpid()}")
+    aside.write_text(page, encoding="utf-8")
+    os.replace(aside, path)
     return path
+
+
+def name_sections(notebooks: list[dict]) -> list[str]:
+    """Return a heading for each: the notebook's own title and, where a notebook ran more than once, the parameters that differ."""
+    titles = []
+    for entry in notebooks:
+        first = next(cell for cell in read_json(entry["folder"] / "executed.ipynb")["cells"] if cell["cell_type"] == "markdown")
+        others = [other["parameters"] for other in notebooks if other["notebook"] == entry["notebook"]]
+        differing = [name for name in entry["parameters"] if name != "out" and any(other.get(name) != entry["parameters"][name] for other in others)]
+        titles.append(" · ".join([entry["notebook"][:2], "".join(first["source"]).splitlines()[0].removeprefix("# "),
+                                  *(f"{name} {format_value(entry['parameters'][name])}" for name in differing)]))
+    return titles
+
+
+def list_failures(runs: pd.DataFrame) -> list[str]:
+    failures = ((run.run, read_failure(run.folder)) for run in runs[runs.state == "failed"].itertuples())
+    return [f"{run} failed in cell {failure['cell']}: {failure['error']}: {failure['message']}" for run, failure in failures]
+
+
+def table_html(path: Path, at_most: int = 200) -> str:
+    """Return a table as a folded part of the page, its first lines when it is long."""
+    table = pd.read_parquet(path)
+    note = f", the first {at_most}" if len(table) > at_most else ""
+    body = table.head(at_most).to_html(index=False, na_rep="", float_format="{:.4g}".format, border=0)
+    return f"<details><summary>{html.escape(path.stem)}: {len(table)} lines{note}</summary>{body}</details>"
 
 
 def format_finding(finding: dict) -> str:

@@ -100,7 +100,7 @@ def test_a_corpus_out_of_reach_is_said_before_any_kernel(monkeypatch, capsys):
 
 
 def test_too_little_disk_is_said_before_any_kernel(monkeypatch, capsys):
-    monkeypatch.setattr(sweep, "LEAST_FREE_BYTES", 10**18)
+    monkeypatch.setattr(sweep, "LEAST_FREE_BYTES", {"laptop": 10**18, "smoke": 10**18})
     assert main(["run", "--scale", "smoke", "--corpus", "mini"]) == 2
     assert "GB are free" in capsys.readouterr().err
 
@@ -116,7 +116,9 @@ def test_publishing_replaces_the_claims_and_figures_of_the_notebooks_that_ran_an
     (run / "02_router_comparison/figures/new.png").write_bytes(b"new")
     (root / "README.md").write_text("before\n<!-- claims -->\n| claim | verdict | measured | run |\n| --- | --- | --- | --- |\n"
                                     "| C1 | **holds** | one | `day` |\n| C3 | **holds** | three | `day` |\n<!-- /claims -->\nafter\n")
-    metrics = {"notebook": "02_router_comparison", "run": "night", "figures": [{"name": "new", "caption": ""}],
+    (run / "02_router_comparison/executed.ipynb").touch()
+    metrics = {"notebook": "02_router_comparison", "run": "night", "parameters": {}, "metrics": {}, "seconds": 1, "tables": [],
+               "figures": [{"name": "new", "caption": ""}],
                "findings": [{"claim": "C3", "verdict": "cannot tell", "text": "measured again"}, {"claim": "", "verdict": "", "text": "aside"}]}
     (run / "02_router_comparison/metrics.json").write_text(json.dumps(metrics))
     monkeypatch.setattr(runs, "repository", lambda: root)

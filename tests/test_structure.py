@@ -4,7 +4,7 @@ from pathlib import Path
 import mome
 
 MODULES = ["config", "artifacts", "hub", "corpus", "clean", "tokenizer", "data", "router", "models", "distill", "targets", "train", "moe", "evaluate",
-           "probes", "plots", "recipes", "modular", "continual", "export", "runs", "sweep", "bench", "__main__"]
+           "probes", "plots", "recipes", "modular", "continual", "export", "execute", "runs", "sweep", "bench", "__main__"]
 FOLDER = Path(mome.__file__).parent
 
 
@@ -30,6 +30,6 @@ def test_no_module_prints_or_pickles():
                 assert node.func.id != "print" or name in ("sweep", "__main__"), f"{name} prints"
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
-                assert not {"pickle", "joblib", "dill"} & set(names), f"{name} can pickle"
+                assert not {"pickle", "dill", *(["joblib"] if name != "sweep" else [])} & set(names), f"{name} can pickle"
             if isinstance(node, ast.Attribute):
                 assert node.attr != "load" or getattr(node.value, "id", "") != "torch", f"{name} calls torch.load"

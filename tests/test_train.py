@@ -674,10 +674,10 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def launch_two_processes(script, *arguments):
+def launch_two_processes(*words):
     # `accelerate launch --cpu --num_processes 2` starts one process only; its launcher for several GPUs serves CPUs when told to use them.
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
-               "--dynamo_backend", "no", "--main_process_port", str(free_port()), script, *arguments]
+               "--dynamo_backend", "no", "--main_process_port", str(free_port()), *words]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(mome.__file__).parents[1])}
     launcher = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -709,3 +709,21 @@ def test_two_processes_of_which_one_is_interrupted_train_as_one(tmp_path):
     assert_close(found[0][1], found[1][1], rtol=0, atol=0)
     pd.testing.assert_frame_equal(found[0][0], history, rtol=1e-5, atol=1e-5)
     assert_close(found[0][1], weights, rtol=1e-5, atol=1e-5)
+
+
+def test_two_processes_that_accelerate_starts_build_the_same_artefacts_as_one(tmp_path, monkeypatch):
+    words = ["-m", "mome", "train", "student", "--scale", "smoke", "--corpus", "mini", "--languages", "en,py", "--overrides",
+             "{vocab_size: 600, context: 32, tokens_per_language: 8000, teacher: {n_layer: 1, n_embd: 32}, student: {n_layer: 1, n_embd: 16}, "
+             "teacher_tokens: 8000, student_tokens: 2048, evaluation_rows: 12, evaluations: 2, targets_per_token: 8}"]
+    weights = {}
+    for name in ("one", "two"):
+        monkeypatch.setenv("MOME_HOME", str(tmp_path / name))
+        if name == "one":
+            subprocess.run([sys.executable, *words], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+        else:
+            launch_two_processes(*words)
+        folder = tmp_path / name / "data/artifacts"
+        assert not list(folder.glob("partial-*"))
+        weights[name] = {path.parent.name: load_file(path) for path in folder.glob("*/model.safetensors")}
+    assert sorted(name.partition("-")[0] for name in weights["one"]) == ["student", "teacher"]
+    assert_close(weights["two"], weights["one"], rtol=1e-4, atol=1e-4)
