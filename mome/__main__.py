@@ -220,7 +220,7 @@ def runs_command(arguments: argparse.Namespace) -> None:
     elif arguments.compare:
         print(runs.compare_runs(table).to_string(index=False, na_rep="", float_format="{:.4g}".format))
     else:
-        print(table[["run", "notebook", "state", "scale", "minutes", "finished"]].to_string(index=False, na_rep="", float_format="{:.1f}".format))
+        print(table[["run", "notebook", "state", "scale", "minutes", "gigabytes", "finished"]].to_string(index=False, na_rep="", float_format="{:.1f}".format))
         for text in runs.list_failures(table):
             print(text)
 

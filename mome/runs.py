@@ -8,7 +8,9 @@ import html
 import json
 import os
 import re
+import resource
 import shutil
+import sys
 import time
 from contextlib import suppress
 from importlib.resources import files
@@ -196,7 +198,14 @@ class Run:
         """Write metrics.json: what marks the run as complete."""
         write_json(self.folder / "metrics.json", {
             "notebook": self.notebook, "run": self.id, "parameters": self.values, "metrics": metrics, "findings": self.findings,
-            "figures": self.figures, "tables": self.tables, "seconds": round(time.perf_counter() - self.started, 1), "versions": versions()})
+            "figures": self.figures, "tables": self.tables, "seconds": round(time.perf_counter() - self.started, 1), "peak_gigabytes": peak_gigabytes(),
+            "versions": versions()})
+
+
+def peak_gigabytes() -> float:
+    """Return the most memory that this process has held, with that of its largest child process."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return round(sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * unit / 1e9, 2)
 
 
 def check_same_run(folder: Path, values: dict) -> None:
@@ -257,27 +266,28 @@ def check_entry(path: Path, entry) -> dict:
 
 
 def read_runs(folders: list[Path]) -> pd.DataFrame:
-    """Return every run under the folders, at most two levels down: columns run, notebook, state, scale, minutes, finished, folder, and `parameters`,
-    `metrics` as mappings. A run whose files are damaged is listed as such and breaks nothing.
+    """Return every run under the folders, at most two levels down: columns run, notebook, state, scale, minutes, gigabytes (peak), finished, folder,
+    and `parameters`, `metrics` as mappings. A run whose files are damaged is listed as such and breaks nothing.
     """
     found = {}
     for path in sorted({path for folder in folders for depth in ("", "*/", "*/*/") for path in Path(folder).glob(f"{depth}config.json")}):
         folder = path.parent.resolve()
-        row = {"run": folder.name, "notebook": "", "state": run_state(folder), "scale": "", "minutes": float("nan"), "finished": "", "folder": folder,
-               "parameters": {}, "metrics": {}}
+        row = {"run": folder.name, "notebook": "", "state": run_state(folder), "scale": "", "minutes": float("nan"), "gigabytes": float("nan"),
+               "finished": "", "folder": folder, "parameters": {}, "metrics": {}}
         try:
             config = read_json(path)
             row |= {"notebook": config["notebook"], "scale": config["parameters"]["scale"], "parameters": config["parameters"]}
             if row["state"] == "complete":
                 entry = read_json(folder / "metrics.json")
-                row |= {"minutes": entry["seconds"] / 60, "metrics": entry["metrics"],
+                row |= {"minutes": entry["seconds"] / 60, "gigabytes": entry.get("peak_gigabytes", float("nan")), "metrics": entry["metrics"],
                         "finished": time.strftime("%Y-%m-%d %H:%M", time.localtime((folder / "metrics.json").stat().st_mtime))}
         except (ValueError, KeyError, TypeError):
             row["state"] = "damaged"
         if folder.name == row["notebook"]:  # a notebook's folder within a run of several
             row["run"] = f"{folder.parent.name}/{folder.name}"
         found[folder] = row
-    return pd.DataFrame(list(found.values()), columns=["run", "notebook", "state", "scale", "minutes", "finished", "folder", "parameters", "metrics"])
+    columns = ["run", "notebook", "state", "scale", "minutes", "gigabytes", "finished", "folder", "parameters", "metrics"]
+    return pd.DataFrame(list(found.values()), columns=columns)
 
 
 def select_runs(table: pd.DataFrame, where: dict) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from tempfile import TemporaryFile
 
+import psutil
 import yaml
 
 from mome.artifacts import content_hash, read_json
@@ -330,6 +331,10 @@ def describe_plan(runs: list[PlannedRun], jobs: int, retry_failed: bool) -> str:
             lines.append(f"failed before: {run.title}: cell {failure['cell']}: {failure['error']}: {failure['message']}"
                          + ("" if retry_failed else " (--retry-failed runs it again)"))
     free = shutil.disk_usage(nearest_folder(runs[0].folder)).free
+    used = earlier[earlier.notebook.isin([run.notebook.stem for run in runs])].gigabytes.max() if len(earlier) else float("nan")
+    there = psutil.virtual_memory().available / 1e9
+    if used * jobs > there:
+        lines.append(f"careful: earlier runs held up to {used:.1f} GB of memory each, and {there:.1f} GB are there for {jobs} at a time; take fewer --jobs")
     time_text = f"about {minutes / jobs:.0f} min with {jobs} at a time" if minutes else "time unknown"
     lines.append(f"{time_text}{f', {unknown} runs without an estimate' if minutes and unknown else ''}; {free / 1e9:.1f} GB free under {runs[0].folder.parent}")
     return "\n".join(lines)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -119,6 +120,16 @@ def test_a_dry_run_shows_every_run_and_starts_none(toy, tmp_path, capsys):
     assert "no earlier run" in said
     assert "GB free" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_more_memory_than_there_is_is_said_with_the_plan(toy, tmp_path, monkeypatch):
+    folder, planned = plan_toy(toy, tmp_path / "out", x=[1, 2])
+    assert sweep.run_sweep(folder, planned[:1]) == {"complete": 1}
+    path = planned[0].folder / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"peak_gigabytes": 3.0}))
+    monkeypatch.setattr(sweep.psutil, "virtual_memory", lambda: SimpleNamespace(available=4e9))
+    assert "careful" not in sweep.describe_plan(planned, 1, False)
+    assert "up to 3.0 GB of memory each, and 4.0 GB are there for 2" in sweep.describe_plan(planned, 2, False)
 
 
 def test_runs_go_once_in_pinned_threads_and_are_found_the_next_time_failed_ones_wait_to_be_asked_for(toy, tmp_path, capsys):
