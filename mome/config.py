@@ -196,6 +196,7 @@ class Scale:
         for name in ("tokens_per_language", "context", "batch_size", "micro_batch_size", "teacher_tokens", "student_tokens",
                      "targets_per_token", "evaluation_rows", "evaluations", "router_rows"):
             check_range(name, getattr(self, name), 1, whole=True)
+        check_range("context", self.context, 2, whole=True)  # the first token of a sequence is never a target
         check_range("vocab_size", self.vocab_size, 300, 65_536, whole=True)
         check_range("targets_per_token", self.targets_per_token, 2, self.vocab_size - 1, whole=True)
         for name in ("teacher_lr", "student_lr", "max_grad_norm"):

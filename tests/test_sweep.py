@@ -48,7 +48,7 @@ def test_a_default_written_out_is_the_same_run_and_another_value_or_another_code
     name = plan_toy(toy, tmp_path, seed=[0])[1][0].folder
     assert plan_toy(toy, tmp_path, seeds=[[0]], x=[1])[1][0].folder == name
     assert plan_toy(toy, tmp_path, seeds=[[0]], x=[2])[1][0].folder != name
-    toy.write_text(toy.read_text().replace("time.sleep(0.2)", "time.sleep(0.1)"))
+    toy.write_text(toy.read_text().replace("else 0.2", "else 0.1"))
     assert plan_toy(toy, tmp_path, seed=[0])[1][0].folder != name
 
 
@@ -217,10 +217,10 @@ def test_ctrl_c_interrupts_the_kernels_as_a_person_would_and_the_same_command_go
 @pytest.mark.parametrize("victim", ["parent", "kernel", "worker"])
 def test_after_kill_9_the_same_command_completes_with_the_same_results(toy, tmp_path, victim):
     out, log = tmp_path / "out", tmp_path / "log"
-    words = ["-p", "x=1,2,3,4", "--jobs", "2"]
+    words = ["-p", "x=1,2,3,4", "-p", "act=linger", "--jobs", "2"]
     process = start_sweep(toy, out, log, *words)
     wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 2)
-    kernel = log.read_text().split()[2]
+    kernel = log.read_text().split()[-1]
     with open(f"/proc/{kernel}/stat") as file:
         worker = int(file.read().rpartition(")")[2].split()[1])
     os.kill({"parent": process.pid, "kernel": int(kernel), "worker": worker}[victim], signal.SIGKILL)
@@ -318,7 +318,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_built(comman
 
 @pytest.mark.parametrize(("words", "said"), [
     (["twin"], ["what='twin'", "teacher, student, PLE"]), (["teacher", "--scale", "big"], ["scale='big'"]), (["PLE", "--seed", "-1"], ["seed=-1"]),
-    (["student", "--overrides", "{context: 1}"], ["context=1"]), (["student", "--languages", "en,en"], ["repeats"])])
+    (["student", "--overrides", "{context: 1}"], ["context=1", "2"]), (["student", "--languages", "en,en"], ["repeats"])])
 def test_training_one_model_checks_what_it_is_given(words, said, capsys):
     assert main(["train", *words]) == 2
     error = capsys.readouterr().err

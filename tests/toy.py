@@ -39,7 +39,7 @@ if act == "wait" and not (folder / "waited").exists():
         (folder / "waited").touch()
 if act == "full":
     raise OSError(28, "No space left on device")
-time.sleep(0.2)
+time.sleep(3 if act == "linger" else 0.2)
 """
 END = """aside = folder / ".metrics"
 aside.write_text(json.dumps({"notebook": "09_toy", "run": folder.name, "parameters": values, "metrics": {"square": x * x + seeds[0]}, "findings": [],
