@@ -89,7 +89,7 @@ def run_notebooks(plan: list[tuple[Path, dict]], out: Path) -> Path:
     Raises NotebookFailed at the first cell that raises; the report then holds what was finished before it.
     """
     out.mkdir(parents=True, exist_ok=True)
-    started, threads = time.perf_counter(), int(os.environ.get("OMP_NUM_THREADS", os.cpu_count()))
+    started, threads = time.perf_counter(), int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
     try:
         for number, (path, given) in enumerate(plan, 1):
             folder = (out / path.stem).resolve()
