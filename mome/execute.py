@@ -28,6 +28,10 @@ class NotebookFailed(RuntimeError):
         self.cell, self.error, self.message = cell, error, message
 
 
+class KernelLost(RuntimeError):
+    """The kernel, or a process of training, died again and again. That says nothing of the notebook: the same command tries again."""
+
+
 def is_complete(folder: Path) -> bool:
     """True when a run's results and its executed notebook are both there: each is renamed into place when whole."""
     return (folder / "metrics.json").exists() and (folder / "executed.ipynb").exists()
@@ -39,7 +43,7 @@ def execute_notebook(path: Path, folder: Path, given: dict, threads: int, *, on_
 
     `on_cell(number, total)` is told of each cell. When `is_stopped()` turns true the kernel is interrupted as by Ctrl-C, so
     that a training writes its checkpoint. A kernel or training process that dies is replaced, up to `KERNEL_STARTS` kernels
-    in all. Raises NotebookFailed for a cell that raised and KeyboardInterrupt when stopped.
+    in all. Raises NotebookFailed for a cell that raised, KernelLost after the last of them and KeyboardInterrupt when stopped.
     """
     from papermill.exceptions import PapermillExecutionError  # seconds, which planning and listing runs can do without
 
@@ -58,14 +62,15 @@ def execute_notebook(path: Path, folder: Path, given: dict, threads: int, *, on_
             except PapermillExecutionError as error:
                 if error.ename == "KeyboardInterrupt":
                     raise KeyboardInterrupt(f"{path.stem} stopped in cell {error.cell_index + 1}") from None
-                message = (str(error.evalue).strip().splitlines() or [""])[-1]
-                if error.ename not in LOST_PROCESS or start == KERNEL_STARTS:
+                if error.ename not in LOST_PROCESS:
+                    message = (str(error.evalue).strip().splitlines() or [""])[-1]
                     os.replace(executing, executed)
                     raise NotebookFailed(path.stem, error.cell_index + 1, error.ename, message, executed) from None
+                lost = f"a process of training died in cell {error.cell_index + 1}"
             except RuntimeError as error:  # nbclient's DeadKernelError, and a kernel that did not start
-                if start == KERNEL_STARTS:
-                    message = f"the kernel died {start} times ({error}); memory may have run out"
-                    raise NotebookFailed(path.stem, 0, "DeadKernelError", message, executing) from None
+                lost = f"the kernel died ({error})"
+            if start == KERNEL_STARTS:
+                raise KernelLost(f"{path.stem}: {lost}, the last of {start} tries; memory may have run out. The same command goes on from here")
             (folder / "metrics.json").unlink(missing_ok=True)
     os.replace(executing, executed)
 
@@ -130,7 +135,8 @@ def execute_run(job: dict) -> dict:
 
     `job` holds notebook, folder, parameters, threads, environment, stop (a file that, once there, stops all), halt (one that
     only keeps new runs from starting), parent (the process with which to stop, or None), is_patient (wait for another sweep
-    that has this run in hand) and keep_going (else a failure leaves `halt`). State is "complete", "failed" (with cell, error, message), "busy" or "stopped".
+    that has this run in hand) and keep_going (else a failure leaves `halt`). State is "complete", "failed" (with cell, error,
+    message), "lost" (killed again and again), "busy" or "stopped".
     """
     folder, stop, halt, started = Path(job["folder"]), Path(job["stop"]), Path(job["halt"]), time.perf_counter()
     if job["parent"] != os.getpid() and threading.current_thread() is threading.main_thread():
@@ -160,6 +166,10 @@ def execute_run(job: dict) -> dict:
         return result("complete")
     except KeyboardInterrupt:
         return result("stopped")
+    except KernelLost as error:
+        if not job["keep_going"]:
+            halt.touch()
+        return result("lost", message=str(error))
     except (NotebookFailed, OSError) as error:  # an OSError is of the folder itself: full, or not to be written
         if not job["keep_going"]:
             with suppress(OSError):

@@ -406,6 +406,9 @@ def run_jobs(pending: list[PlannedRun], options: dict, backend: str, jobs: int, 
         try:
             work = (delayed(execute_run)({"notebook": str(run.notebook), "folder": str(run.folder), "parameters": run.given, **options}) for run in pending)
             results = Parallel(n_jobs=jobs if backend == "loky" else -1, batch_size=1)(work)
+            for lost in [result for result in results if result["state"] == "lost"]:
+                say(f"LOST {lost['message']}")
+                ledger.write("lost", run=lost["run"], message=lost["message"])
             busy = {result["run"] for result in results if result["state"] == "busy"}
             return [run for run in pending if run.folder.name in busy]
         except Exception as error:  # each backend has its own name for a worker that died

@@ -115,7 +115,7 @@ def main() -> None:
     assert calm.wait() == 0, (base / "calm/log.txt").read_text()[-3000:]
     seconds = time.perf_counter() - started
     print(f"undisturbed: {seconds:.0f} s", flush=True)
-    killed = disturb(base / "killed", arguments.kills, seconds / 4, random.Random(arguments.seed))
+    killed = disturb(base / "killed", arguments.kills, seconds / 8, random.Random(arguments.seed))
     last = start(base / "killed")
     code = last.wait()
     assert code == 0, (base / "killed/log.txt").read_text()[-3000:]
