@@ -22,6 +22,7 @@ from mome.config import artifacts_dir, is_batch
 log = logging.getLogger("mome")
 _noted: set[tuple[str, str]] = set()
 _checked: set[Path] = set()
+_is_building = True
 # Raised by one when the code that builds a kind changes what it builds; old folders then stay but are no longer found.
 FORMATS = {"corpus": 3, "data": 3, "router": 2, "router_comparison": 2, "expert_scores": 1, "teacher": 2, "targets": 2, "student": 2, "moe": 2,
            "expert": 1, "switches": 1, "changes": 1, "stage": 1, "drift": 1, "precision": 1, "kd_price": 1, "moe_price": 1}
@@ -71,6 +72,8 @@ def find_or_build(kind: str, config: Mapping, build: Callable[[Path], dict | Non
         return build_together(path, kind, config, build, parents, keep_partial)
     if (path / "manifest.json").exists():
         return check_files(path)
+    if not _is_building:
+        raise NotBuilt(path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if (path / "manifest.json").exists():
@@ -146,6 +149,21 @@ def finish(path: Path, aside: Path, kind: str, config: Mapping, parents: Mapping
 def list_files(folder: Path) -> dict[str, int]:
     """Return {path within the folder: bytes} of its files."""
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+class NotBuilt(LookupError):
+    """An artefact is not there and, within `only_found`, shall not be built."""
+
+
+@contextmanager
+def only_found():
+    """Within, `find_or_build` raises NotBuilt instead of building."""
+    global _is_building
+    before, _is_building = _is_building, False
+    try:
+        yield
+    finally:
+        _is_building = before
 
 
 def check_files(path: Path) -> Path:

@@ -27,7 +27,7 @@ from mome import corpus as corpora
 from mome import data as packing
 from mome import distill, evaluate, models, probes, router, train
 from mome import targets as teacher_targets
-from mome.artifacts import find_or_build, read_manifest, track
+from mome.artifacts import NotBuilt, find_or_build, only_found, read_manifest, track
 from mome.clean import clean
 from mome.config import CORPUS_LANGUAGES, DATA_OPTIONS, Scale, check_choice, check_languages, check_range, check_shares
 
@@ -98,18 +98,32 @@ def build_all(bench: Bench, builds: list[Callable[[Bench], Path]], jobs: int = 1
     check_range("jobs", jobs, 1, whole=True)
     if min(jobs, len(builds)) == 1:
         return [build(bench) for build in builds]
+    results = {number: found for number, build in enumerate(builds) if (found := find_built(bench, build)) is not None}
+    left = [number for number in range(len(builds)) if number not in results]  # starting processes for what is there takes longer than finding it
+    if not left:
+        return list(results.values())
     bare = replace(bench)  # without the data and models that it has opened
-    with ProcessPoolExecutor(min(jobs, len(builds)), mp_context=multiprocessing.get_context("spawn"), initializer=start_worker) as pool:
-        futures = [pool.submit(build, bare) for build in builds]
+    with ProcessPoolExecutor(min(jobs, len(left)), mp_context=multiprocessing.get_context("spawn"), initializer=start_worker) as pool:
+        futures = {number: pool.submit(builds[number], bare) for number in left}
         try:
-            for future in track(as_completed(futures), "build in parallel", len(futures)):
+            for future in track(as_completed(futures.values()), "build in parallel", len(futures)):
                 future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():
                 worker.terminate()
             raise
-    return [future.result() for future in futures]
+    results |= {number: future.result() for number, future in futures.items()}
+    return [results[number] for number in range(len(builds))]
+
+
+def find_built(bench: Bench, build: Callable[[Bench], Path]) -> Path | None:
+    """Return what a recipe gives when all that it needs is there, else None."""
+    try:
+        with only_found():
+            return build(bench)
+    except NotBuilt:
+        return None
 
 
 def start_worker() -> None:

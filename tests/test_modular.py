@@ -253,6 +253,16 @@ def test_removing_an_expert_leaves_the_others_bit_identical_and_putting_it_back_
     assert shares["es"]["added"] > 0.5
 
 
+def test_what_is_there_is_found_in_its_place_without_starting_a_process(tiny_bench, monkeypatch):
+    builds = [partial(recipes.train_student, languages=[language], seed=9) for language in ("de", "py", "en")]
+    middle = builds[1](tiny_bench)
+    whole = recipes.build_all(tiny_bench, builds, jobs=2)
+    assert whole[1] == middle
+    monkeypatch.setattr(recipes, "ProcessPoolExecutor", None)
+    assert recipes.build_all(tiny_bench, builds, jobs=2) == whole
+    assert whole == [build(tiny_bench) for build in builds]
+
+
 def test_models_built_in_two_processes_equal_those_built_here_bit_for_bit(tiny_bench):
     builds = [partial(recipes.train_student, languages=[language], seed=7) for language in ("en", "fr")]
     apart = recipes.build_all(tiny_bench, builds, jobs=2)
