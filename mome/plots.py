@@ -553,17 +553,25 @@ def plot_score_matrices(matrices: dict[str, pd.DataFrame], label: str, columns: 
             continue
         plot_matrix(matrix, label=label, row_label="", column_label="", cmap="crest" if percent else "flare", ax=ax,
                     form=".0f" if low >= 20 and not percent else ".1f", norm=norm, cbar=False)
+        for cell in ax.texts:  # an untrained expert's guess may be a perplexity of a million
+            cell.set_text(shorten_number(cell.get_text()))
         ax.grid(visible=False)
         ax.set_title(name, fontsize=9.5)
         ax.tick_params(axis="both", labelsize=8)
     figure.supxlabel("scored on", fontsize=9)
     figure.supylabel("after training on", fontsize=9)
-    ticks = None if percent else plt.matplotlib.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7))
-    bar = figure.colorbar(axes[0, 0].collections[0], ax=axes, label=label, ticks=ticks, format=plt.matplotlib.ticker.StrMethodFormatter("{x:,g}"),
+    ticks = None if percent else plt.matplotlib.ticker.LogLocator(subs=(1, 3) if high / low > 100 else (1, 1.5, 2, 3, 5, 7))
+    bar = figure.colorbar(axes[0, 0].collections[0], ax=axes, label=label, ticks=ticks, format=plt.matplotlib.ticker.StrMethodFormatter("{x:,.0f}"),
                           fraction=0.03, pad=0.01)
     bar.minorticks_off()
     bar.outline.set_visible(False)
     return figure
+
+
+def shorten_number(text: str) -> str:
+    """Return 20395 as 20k and 1318674 as 1.3M; shorter numbers as they are."""
+    value = float(text) if text else 0.0
+    return f"{value / 1e6:.1f}M" if value >= 1e6 else f"{value / 1e3:.0f}k" if value >= 1e4 else text
 
 
 def plot_stage_curves(history: pd.DataFrame, order: list[str], label: str) -> Figure:

@@ -138,3 +138,7 @@ def test_drift_is_drawn_for_every_part_with_its_seeds():
                           for seed in (0, 1) for part, value in (("embedding and head", 0.5), ("common expert", 0.0), ("both", 0.5))])
     (ax,) = plots.plot_drift(drift).axes
     assert [bar.get_height() for bar in ax.patches] == [1.0, 0.5, 0.0, 0.5]
+
+
+def test_numbers_too_long_for_a_cell_are_shortened():
+    assert [plots.shorten_number(text) for text in ("", "0.5", "9999", "20395", "1318674")] == ["", "0.5", "9999", "20k", "1.3M"]
