@@ -60,9 +60,10 @@ def execute_notebook(path: Path, folder: Path, given: dict, threads: int, *, on_
                 run_kernel(path, executing, {**given, "out": str(folder)}, on_cell, is_stopped)
                 break
             except PapermillExecutionError as error:
-                if error.ename == "KeyboardInterrupt":
+                # Interrupted within a compiled part, a cell may end without saying of what.
+                if error.ename == "KeyboardInterrupt" or (is_stopped and is_stopped()):
                     raise KeyboardInterrupt(f"{path.stem} stopped in cell {error.cell_index + 1}") from None
-                if error.ename not in LOST_PROCESS:
+                if error.ename not in LOST_PROCESS and (error.ename, error.evalue) != ("CellExecutionError", ""):  # the kernel went without a word
                     message = (str(error.evalue).strip().splitlines() or [""])[-1]
                     os.replace(executing, executed)
                     raise NotebookFailed(path.stem, error.cell_index + 1, error.ename, message, executed) from None

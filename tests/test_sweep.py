@@ -8,6 +8,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from mome import execute, runs, sweep
 from mome.__main__ import main
@@ -165,6 +166,19 @@ def test_a_kernel_that_dies_is_replaced_and_one_that_always_dies_is_given_up_unt
         assert sweep.run_sweep(folder, planned, jobs=2, keep_going=True) == {"complete": 1, "interrupted": 1}
         assert [executions(log)[run.folder.name] for run in planned] == [2, attempt * execute.KERNEL_STARTS]
         assert "memory may have run out" in capsys.readouterr().err
+
+
+def test_a_cell_that_ends_without_a_word_was_stopped_when_the_sweep_was_and_is_lost_else(toy, tmp_path, monkeypatch):
+    def end(path, executing, *_):
+        executing.touch()
+        raise PapermillExecutionError(2, 1, "", "CellExecutionError", "", [])
+
+    monkeypatch.setattr(execute, "run_kernel", end)
+    with pytest.raises(KeyboardInterrupt):
+        execute.execute_notebook(toy, tmp_path / "stopped", {}, 1, is_stopped=lambda: True)
+    with pytest.raises(execute.KernelLost, match="The same command"):
+        execute.execute_notebook(toy, tmp_path / "lost", {}, 1, is_stopped=lambda: False)
+    assert not (tmp_path / "lost/failure.json").exists()
 
 
 def test_a_full_disk_fails_the_run_and_leaves_it_to_be_tried_again(toy, tmp_path):
