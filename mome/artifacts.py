@@ -46,7 +46,7 @@ def read_json(path: Path):
     """Return the parsed file; ValueError names the file when it is damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete its folder to build it again") from None
 
 
@@ -64,7 +64,7 @@ def find_or_build(kind: str, config: Mapping, build: Callable[[Path], dict | Non
     folder is renamed when whole; an interrupted build leaves nothing under the final name. With `keep_partial` the
     unfinished folder of an earlier, interrupted build is handed over again, for builders that can go on from their
     checkpoint. A file lock makes two processes that want the same artefact build it once. Raises ValueError for an artefact
-    of which a file is gone or cut off.
+    of which a file is gone, cut off or changed.
     """
     path = artifact_path(kind, config, parents)
     note_use(path)
@@ -141,14 +141,20 @@ def finish(path: Path, aside: Path, kind: str, config: Mapping, parents: Mapping
     """Write the manifest and give the folder its name."""
     write_json(aside / "manifest.json", {
         "kind": kind, "format": FORMATS[kind], "config": dict(config), "parents": {name: Path(parent).name for name, parent in (parents or {}).items()},
-        "notes": notes or {}, "files": list_files(aside), "seconds": round(seconds, 2), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "notes": notes or {}, "contents": list_contents(aside), "seconds": round(seconds, 2), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions()})
     os.replace(aside, path)
 
 
-def list_files(folder: Path) -> dict[str, int]:
-    """Return {path within the folder: bytes} of its files."""
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+def list_contents(folder: Path) -> dict[str, dict]:
+    """Return {path within the folder: its bytes, when it was modified (nanoseconds) and its SHA-256} of its files."""
+    return {path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "modified": path.stat().st_mtime_ns, "sha256": hash_file(path)}
+            for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def hash_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class NotBuilt(LookupError):
@@ -167,15 +173,32 @@ def only_found():
 
 
 def check_files(path: Path) -> Path:
-    """Return the artefact's folder; ValueError when a file has another size than its manifest says. Looked at once per process."""
+    """Return the artefact's folder; ValueError names a file that is not as its manifest says. Looked at once per process.
+
+    As in git's index, a file with the size and the time of modification that it was written with is taken as unchanged; one with another
+    time, as in a copied folder, is read and its SHA-256 compared. So an artefact of gigabytes opens at once.
+    """
     if path not in _checked:
-        for name, size in read_manifest(path).get("files", {}).items():
-            found = (path / name).stat().st_size if (path / name).is_file() else None
-            if found != size:
-                raise ValueError(f"{path / name} is damaged ({'gone' if found is None else f'{found} bytes'} instead of {size} bytes); "
-                                 f"delete {path} to build it again")
+        manifest = read_manifest(path)
+        try:
+            faults = {name: find_fault(path / name, written) for name, written in manifest.get("contents", {}).items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path / 'manifest.json'} is damaged (contents: {error!r}); delete {path} to build it again") from None
+        for name, fault in faults.items():
+            if fault:
+                raise ValueError(f"{path / name} is damaged ({fault}); delete {path} to build it again")
         _checked.add(path)
     return path
+
+
+def find_fault(file: Path, written: Mapping) -> str:
+    """Return in words how a file differs from what was written, empty where it does not."""
+    if not file.is_file():
+        return f"gone instead of {written['bytes']} bytes"
+    found = file.stat()
+    if found.st_size != written["bytes"]:
+        return f"{found.st_size} bytes instead of {written['bytes']}"
+    return "its SHA-256 is another" if found.st_mtime_ns != written["modified"] and hash_file(file) != written["sha256"] else ""
 
 
 def note_use(path: Path) -> None:
@@ -188,8 +211,11 @@ def note_use(path: Path) -> None:
 
 
 def read_manifest(path: Path) -> dict:
-    """Return an artefact's manifest; FileNotFoundError when the folder is not a whole artefact."""
-    return read_json(Path(path) / "manifest.json")
+    """Return an artefact's manifest; FileNotFoundError when the folder is not a whole artefact, ValueError when it is damaged."""
+    manifest = read_json(Path(path) / "manifest.json")
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{Path(path) / 'manifest.json'} is damaged (no mapping); delete its folder to build it again")
+    return manifest
 
 
 def versions() -> dict[str, str]:

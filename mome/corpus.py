@@ -215,7 +215,7 @@ def read_rows(path: Path) -> list[dict]:
             text = path.read_text(encoding="utf-8-sig")
             # Not splitlines(): JSON allows some of its line ends, such as U+2028, within a string.
             rows = [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else [{"text": text}]
-    except (UnicodeDecodeError, json.JSONDecodeError, pyarrow.ArrowException, OSError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, pyarrow.ArrowException, OSError) as error:
         kind = "Parquet" if path.suffix == ".parquet" else f"UTF-8 {path.suffix[1:]}"
         raise ValueError(f"{path} cannot be read as {kind}: {error}") from None
     for number, row in enumerate(rows, 1):

@@ -206,3 +206,9 @@ def read_failure(folder: Path) -> dict:
         return read_json(folder / "failure.json")
     except ValueError as error:
         return {"cell": 0, "error": "ValueError", "message": str(error)}
+
+
+def describe_failure(folder: Path) -> str:
+    """Return where and of what a run failed, in words."""
+    failure = read_failure(folder)
+    return f"cell {failure['cell']}: {failure['error']}: {failure['message']}"

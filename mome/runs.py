@@ -43,7 +43,7 @@ from mome.config import (
     resolve_scale,
     runs_dir,
 )
-from mome.execute import is_complete, read_failure, run_state
+from mome.execute import describe_failure, is_complete, run_state
 
 CLAIMS = ("C1", "C2", "C3", "C4", "C5")
 FINDING_VERDICTS = ("holds", "does not hold", "cannot tell")
@@ -265,12 +265,17 @@ def check_entry(path: Path, entry) -> dict:
     return entry
 
 
+def find_in_runs(folders: list[Path], name: str) -> set[Path]:
+    """Return the files of that name in run folders, which lie at most two levels below those given."""
+    return {path for folder in folders for depth in ("", "*/", "*/*/") for path in Path(folder).glob(f"{depth}{name}")}
+
+
 def read_runs(folders: list[Path]) -> pd.DataFrame:
     """Return every run under the folders, at most two levels down: columns run, notebook, state, scale, minutes, gigabytes (peak), finished, folder,
     and `parameters`, `metrics` as mappings. A run whose files are damaged is listed as such and breaks nothing.
     """
     found = {}
-    for path in sorted({path for folder in folders for depth in ("", "*/", "*/*/") for path in Path(folder).glob(f"{depth}config.json")}):
+    for path in sorted(find_in_runs(folders, "config.json")):
         folder = path.parent.resolve()
         row = {"run": folder.name, "notebook": "", "state": run_state(folder), "scale": "", "minutes": float("nan"), "gigabytes": float("nan"),
                "finished": "", "folder": folder, "parameters": {}, "metrics": {}}
@@ -331,8 +336,7 @@ def find_unused(folders: list[Path]) -> pd.DataFrame:
     Used is what a run under the folders has asked for (its `artifacts.txt`), and what that was made from. An unfinished one is
     what an interrupted training goes on from. One that a process holds by its lock is left out.
     """
-    files = {path for folder in folders for depth in ("", "*/", "*/*/") for path in Path(folder).glob(f"{depth}artifacts.txt")}
-    open_names = [name for path in files for name in path.read_text(encoding="utf-8", errors="replace").split()]
+    open_names = [name for path in find_in_runs(folders, "artifacts.txt") for name in path.read_text(encoding="utf-8", errors="replace").split()]
     used = set()
     while open_names:
         name = open_names.pop()
@@ -413,8 +417,7 @@ def name_sections(notebooks: list[dict]) -> list[str]:
 
 
 def list_failures(runs: pd.DataFrame) -> list[str]:
-    failures = ((run.run, read_failure(run.folder)) for run in runs[runs.state == "failed"].itertuples())
-    return [f"{run} failed in cell {failure['cell']}: {failure['error']}: {failure['message']}" for run, failure in failures]
+    return [f"{run.run} failed in {describe_failure(run.folder)}" for run in runs[runs.state == "failed"].itertuples()]
 
 
 def table_html(path: Path, at_most: int = 200) -> str:

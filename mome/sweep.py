@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import secrets
 import shutil
@@ -24,9 +25,10 @@ import yaml
 
 from mome.artifacts import content_hash, read_json
 from mome.config import artifacts_dir, check_choice, check_range, home, resolve_scale, runs_dir
-from mome.execute import execute_notebook, execute_run, read_failure, run_state
+from mome.execute import describe_failure, execute_notebook, execute_run, read_failure, run_state
 from mome.runs import check_parameters, declared_parameters, format_value, notebook_paths, read_runs, write_report
 
+MOST_RUNS = 10_000
 LEAST_FREE_BYTES = {"smoke": 200_000_000, "laptop": 2_000_000_000, "paper": 50_000_000_000}  # one seed of five notebooks leaves about half of that
 BACKENDS = ("loky", "dask", "ray")
 POOL_STARTS = 4
@@ -178,12 +180,23 @@ def read_sweep(path: Path) -> dict:
         spec = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"sweep={str(path)!r} does not exist; give a notebook or a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"sweep={str(path)!r} is not readable as YAML ({' '.join(str(error).split())})") from None
+    check_size(str(path), spec)
     check_mapping(str(path), spec, {"notebooks": list, "parameters": dict, "out": str}, required="notebooks")
     for number, entry in enumerate(spec["notebooks"], 1):
         check_mapping(f"{path}, notebook {number}", entry, {"notebook": str, "parameters": dict, "grid": dict, "needs": list}, required="notebook")
     return spec
+
+
+def check_size(what: str, value, at_most: int = 100_000) -> None:
+    """Refuse YAML whose aliases stand within one another until a short file is larger than the memory, or hold themselves."""
+    open_values, count = [value], 0
+    while open_values:
+        item, count = open_values.pop(), count + 1
+        if count > at_most:
+            raise ValueError(f"{what} is not allowed: with its aliases written out it holds more than {at_most:,} values")
+        open_values += item.values() if isinstance(item, dict) else item if isinstance(item, list) else []
 
 
 def check_mapping(what: str, value, allowed: dict[str, type], required: str) -> None:
@@ -251,6 +264,8 @@ def plan_sweep(spec: dict, out: Path | None = None) -> tuple[Path, list[PlannedR
         for name, values in entry["grid"].items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"grid {name}={values!r} is not allowed; give a list of values")
+        if (count := math.prod(len(values) for values in entry["grid"].values())) > MOST_RUNS:
+            raise ValueError(f"grid of {path.stem} makes {count:,} runs; at most {MOST_RUNS:,} are allowed")
         known = {name: value for name, value in shared.items() if fit_name(name, value, declared)[0] in declared}
         used |= known.keys()
         given = {**known, **entry["parameters"]}
@@ -327,8 +342,7 @@ def describe_plan(runs: list[PlannedRun], jobs: int, retry_failed: bool) -> str:
     lines += [f"  {run.title}" for run in runs if is_wanted(states[run.folder], retry_failed)]
     for run in runs:
         if states[run.folder] == "failed":
-            failure = read_failure(run.folder)
-            lines.append(f"failed before: {run.title}: cell {failure['cell']}: {failure['error']}: {failure['message']}"
+            lines.append(f"failed before: {run.title}: {describe_failure(run.folder)}"
                          + ("" if retry_failed else " (--retry-failed runs it again)"))
     free = shutil.disk_usage(nearest_folder(runs[0].folder)).free
     used = earlier[earlier.notebook.isin([run.notebook.stem for run in runs])].gigabytes.max() if len(earlier) else float("nan")
@@ -355,6 +369,10 @@ def is_wanted(state: str, retry_failed: bool) -> bool:
     return state != "complete" and (retry_failed or state != "failed")
 
 
+def threads_each(jobs: int) -> int:
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
 def run_sweep(folder: Path, runs: list[PlannedRun], *, jobs: int = 1, backend: str = "loky", address: str = "", retry_failed: bool = False,
               keep_going: bool = False) -> dict[str, int]:
     """Execute a sweep's runs that are not complete, `jobs` at a time, and return how many are in which state at the end.
@@ -372,7 +390,7 @@ def run_sweep(folder: Path, runs: list[PlannedRun], *, jobs: int = 1, backend: s
     wanted = [run for run in runs if is_wanted(run_state(run.folder), retry_failed)]
     ledger.write("sweep", runs=len(runs), wanted=len(wanted), backend=backend, jobs=jobs)
     environment = {"MOME_HOME": str(home())}
-    started, threads = time.perf_counter(), max(1, (os.cpu_count() or 1) // jobs) if backend == "loky" else 1
+    started, threads = time.perf_counter(), threads_each(jobs) if backend == "loky" else 1
     try:
         with stopped_by_signals(stop), open_backend(backend, address, jobs), Watch(wanted, ledger):
             for stage in sorted({run.stage for run in wanted}):
@@ -439,7 +457,7 @@ def open_backend(backend: str, address: str, jobs: int):
     from joblib import parallel_config
 
     if backend == "loky":
-        with parallel_config("loky", inner_max_num_threads=max(1, (os.cpu_count() or 1) // jobs)):
+        with parallel_config("loky", inner_max_num_threads=threads_each(jobs)):
             yield
         return
     try:
@@ -551,7 +569,7 @@ class Watch:
                 more = {}
             else:
                 more = {name: read_failure(run.folder).get(name) for name in ("cell", "error", "message")}
-                text = f"FAILED in cell {more['cell']}: {more['error']}: {more['message']}"
+                text = f"FAILED in {describe_failure(run.folder)}"
             left = f", about {format_seconds(spent / done * len(self.left))} left" if self.left else ""
             say(f"[{done}/{self.total}] {run.title} {text}{left}")
             self.ledger.write(state, run=run.folder.name, notebook=run.notebook.stem, parameters=run.given, **more)

@@ -35,3 +35,16 @@ def tiny_bench(tiny_home):
     from mome.config import resolve_scale
 
     return recipes.open_bench(resolve_scale("smoke", TINY), "mini", ["en", "fr", "de", "py"])
+
+
+@pytest.fixture
+def assert_refused():
+    """A check that a call raises ValueError with every one of the words, and that nothing was built."""
+    def check(bench, call, words):
+        before = set(bench.data_path.parent.iterdir())
+        with pytest.raises(ValueError) as error:
+            call(bench)
+        assert all(word in str(error.value) for word in words)
+        assert set(bench.data_path.parent.iterdir()) == before
+
+    return check

@@ -1,6 +1,6 @@
 """kill -9 at random moments of a smoke sweep, then the same command: everything must be complete and equal to an undisturbed sweep.
 
-    python tests/kill_sweep.py --kills 20 --seed 0 --folder /tmp/kills
+    python tests/kill_sweep.py --kills 20 --seed 0
 
 Victims in turn: the sweep's own process, a kernel, a process of training that a kernel started (or, where there is none at that
 moment, a worker). Takes 10 to 20 minutes; exit code 0 when all holds. `tests/test_sweep.py` does the same once each in seconds.
@@ -15,11 +15,14 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import psutil
 from safetensors.torch import load_file
+
+from mome import artifacts
 
 TINY = ("{vocab_size: 600, context: 32, tokens_per_language: 8000, teacher: {n_layer: 1, n_embd: 32}, student: {n_layer: 1, n_embd: 16}, "
         "expert: {n_layer: 1, n_embd: 16}, teacher_tokens: 64000, student_tokens: 8192, evaluation_rows: 12, evaluations: 2, router_rows: 100, "
@@ -57,13 +60,17 @@ def list_victims(process: psutil.Process) -> dict[str, list[psutil.Process]]:
     return found
 
 
-def disturb(folder: Path, kills: int, seconds: float, draw: random.Random) -> list[str]:
-    """Kill so many processes of the sweep at random moments, starting it again whenever it has gone; return who was killed."""
+def disturb(folder: Path, kills: int, seconds: float, draw: random.Random, expected: dict) -> list[str]:
+    """Kill so many processes of the sweep at random moments, starting it again whenever it has gone; return who was killed.
+
+    A sweep that completes between is checked, and what is left of the kills falls on a new one.
+    """
     killed, process = [], start(folder)
     while len(killed) < kills:
         time.sleep(draw.uniform(0.05, 1) * seconds)
         if process.poll() is not None:
-            if process.returncode == 0:  # all complete already: what is left of the kills falls on a new sweep
+            if process.returncode == 0:
+                print(check_results(folder, expected), flush=True)
                 shutil.rmtree(folder / "sweep")
                 shutil.rmtree(folder / "home")
             process = start(folder)
@@ -71,7 +78,10 @@ def disturb(folder: Path, kills: int, seconds: float, draw: random.Random) -> li
         victims = list_victims(psutil.Process(process.pid))
         kind = draw.choice(["sweep", "kernel", "training"])
         kind = kind if victims[kind] else "worker" if victims["worker"] else "sweep"
-        draw.choice(victims[kind]).kill()
+        try:
+            draw.choice(victims[kind]).kill()
+        except psutil.NoSuchProcess:
+            continue
         killed.append(kind)
         print(f"{len(killed)}: {kind} killed", flush=True)
         if kind == "sweep":
@@ -79,6 +89,15 @@ def disturb(folder: Path, kills: int, seconds: float, draw: random.Random) -> li
             process = start(folder)
     process.wait()
     return killed
+
+
+def check_results(folder: Path, expected: dict) -> str:
+    """Return in words how many runs and artefacts are whole; AssertionError for a run that is missing or another, for an artefact that is not whole."""
+    found = read_results(folder)
+    assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
+    for run in expected:
+        assert found[run] == expected[run], f"{run} differs: {found[run]} instead of {expected[run]}"
+    return f"{len(found)} runs complete and equal; {check_artifacts(folder)} artefacts whole"
 
 
 def read_results(folder: Path) -> dict:
@@ -95,9 +114,10 @@ def check_artifacts(folder: Path) -> int:
     whole = 0
     for path in (folder / "home/data/artifacts").iterdir():
         if path.is_dir() and not path.name.startswith("partial-"):
-            json.loads((path / "manifest.json").read_text())
-            for file in path.rglob("*.safetensors"):
-                load_file(file)
+            for name, written in artifacts.read_manifest(path)["contents"].items():
+                assert artifacts.hash_file(path / name) == written["sha256"], path / name
+                if name.endswith(".safetensors"):
+                    load_file(path / name)
             whole += 1
     return whole
 
@@ -106,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", default="/tmp/mome-kills")
+    parser.add_argument("--folder", default=str(Path(tempfile.gettempdir()) / "mome-kills"))
     arguments = parser.parse_args()
     base = Path(arguments.folder)
     shutil.rmtree(base, ignore_errors=True)
@@ -115,16 +135,12 @@ def main() -> None:
     assert calm.wait() == 0, (base / "calm/log.txt").read_text()[-3000:]
     seconds = time.perf_counter() - started
     print(f"undisturbed: {seconds:.0f} s", flush=True)
-    killed = disturb(base / "killed", arguments.kills, seconds / 8, random.Random(arguments.seed))
-    last = start(base / "killed")
-    code = last.wait()
+    expected = read_results(base / "calm")
+    killed = disturb(base / "killed", arguments.kills, seconds / 8, random.Random(arguments.seed), expected)
+    code = start(base / "killed").wait()
     assert code == 0, (base / "killed/log.txt").read_text()[-3000:]
-    expected, found = read_results(base / "calm"), read_results(base / "killed")
-    assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
-    for run in expected:
-        assert found[run] == expected[run], f"{run} differs"
-    print(f"{len(killed)} killed ({', '.join(f'{killed.count(kind)} {kind}' for kind in dict.fromkeys(killed))}); {len(found)} runs complete and equal; "
-          f"{check_artifacts(base / 'killed')} artefacts whole; {time.perf_counter() - started:.0f} s")
+    print(f"{len(killed)} killed ({', '.join(f'{killed.count(kind)} {kind}' for kind in dict.fromkeys(killed))}); "
+          f"{check_results(base / 'killed', expected)}; {time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":

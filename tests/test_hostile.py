@@ -33,6 +33,13 @@ def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def flip(path):
+    """Change one bit, as a bad disk or a hand does."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.fixture(scope="module")
 def student(tiny_bench):
     return recipes.train_student(tiny_bench, ["en"], seed=7, kd_loss=None)
@@ -44,7 +51,7 @@ def own_copy(student, tiny_bench, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "scores.parquet", "config.json"])
-def test_an_artefact_with_a_file_cut_off_or_gone_is_refused_by_name_when_it_is_asked_for(name, monkeypatch, tmp_path):
+def test_an_artefact_with_a_file_changed_cut_off_or_gone_is_refused_by_name_when_it_is_asked_for(name, monkeypatch, tmp_path):
     monkeypatch.setenv("MOME_HOME", str(tmp_path))
 
     def build(folder):
@@ -53,7 +60,7 @@ def test_an_artefact_with_a_file_cut_off_or_gone_is_refused_by_name_when_it_is_a
     path = artifacts.find_or_build("student", {"a": 1}, build)
     monkeypatch.setattr(artifacts, "_checked", set())
     assert artifacts.find_or_build("student", {"a": 1}, build) == path
-    for spoil, said in ((cut, "50 bytes instead of 100"), (os.remove, "gone instead of 100")):
+    for spoil, said in ((flip, "SHA-256"), (cut, "50 bytes instead of 100"), (os.remove, "gone instead of 100")):
         spoil(path / name)
         monkeypatch.setattr(artifacts, "_checked", set())
         with pytest.raises(ValueError, match=said) as error:
@@ -61,13 +68,26 @@ def test_an_artefact_with_a_file_cut_off_or_gone_is_refused_by_name_when_it_is_a
         assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"kind": "student"', "\x80"])
+def test_a_copied_artefact_opens_although_its_files_are_newer(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOME_HOME", str(tmp_path))
+
+    def build(folder):
+        (folder / "scores.parquet").write_bytes(b"x")
+
+    path = artifacts.find_or_build("student", {"a": 1}, build)
+    os.utime(path / "scores.parquet", (0, 0))
+    monkeypatch.setattr(artifacts, "_checked", set())
+    assert artifacts.find_or_build("student", {"a": 1}, build) == path
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"contents": []}', '{"contents": {"a": 1}}', '{"contents": {"a": {}}}', '{"kind": "student"',
+                                  '{"contents": {"\\u0000": {"bytes": 1}}}', "\x80", 100_000 * "["])
 def test_a_damaged_manifest_is_refused_by_name(text, monkeypatch, tmp_path):
     monkeypatch.setenv("MOME_HOME", str(tmp_path))
     path = artifacts.find_or_build("student", {"a": 1}, lambda folder: None)
     (path / "manifest.json").write_text(text, encoding="latin-1")
     monkeypatch.setattr(artifacts, "_checked", set())
-    with pytest.raises(ValueError, match=r"manifest\.json is damaged"):
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged|is damaged \(gone"):
         artifacts.find_or_build("student", {"a": 1}, lambda folder: None)
 
 

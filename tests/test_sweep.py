@@ -90,7 +90,11 @@ def test_a_notebook_comes_after_those_that_it_needs(tmp_path):
     (["needs.yaml"], ["05_catastrophic_forgetting", "no notebooks of this sweep"]),
     (["two.yaml"], ["'alpha'", "a value and a grid"]),
     (["unused.yaml"], ["'temprature'"]),
-    (["code.yaml"], ["YAML"])])
+    (["code.yaml"], ["YAML"]),
+    (["deep.yaml"], ["YAML"]),
+    (["itself.yaml"], ["aliases"]),
+    (["laughs.yaml"], ["aliases"]),
+    (["03", "-p", f"alpha={','.join(str(n / 1000) for n in range(1000))}", "-p", f"seed={','.join(map(str, range(1000)))}"], ["1,000,000 runs"])])
 def test_a_bad_sweep_exits_with_code_2_and_one_line_before_anything_runs(words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sweep, "execute_run", None)
@@ -99,6 +103,8 @@ def test_a_bad_sweep_exits_with_code_2_and_one_line_before_anything_runs(words, 
                        "needs": "notebooks: [{notebook: '03', needs: ['05']}]",
                        "two": "notebooks: [{notebook: '03', parameters: {alpha: 1}, grid: {alpha: [0, 1]}}]",
                        "unused": "notebooks: [{notebook: '03'}]\nparameters: {temprature: 2.0}",
+                       "deep": "notebooks: " + 5000 * "[", "itself": "notebooks: &a [*a]",
+                       "laughs": "\n".join(["a: &a0 []", *(f"a{n}: &a{n} [{','.join(10 * [f'*a{n - 1}'])}]" for n in range(1, 30))]),
                        "code": "notebooks: !!python/object/apply:os.system ['touch hacked']"}.items():
         (tmp_path / f"{name}.yaml").write_text(text)
     assert main(["sweep", *words]) == 2
