@@ -38,6 +38,7 @@ MOE_VARIANTS = ("PLE", "PLE branched", "JEET", "MoE-CE")
 DENSE_SIZES = ("same active", "same total", "same total, deep")
 MODULAR_STAGES = ("PLE", "JEET", "MoE-CE")
 ORDERS = ("one", "rotations", "all")
+FIGURE_DPI = 150
 CORPORA = ("auto", "help", "wiki40b", "reference", "mini", "folder:PATH")
 
 

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from scipy import stats
 
-from mome.config import LANGUAGE_NAMES
+from mome.config import FIGURE_DPI, LANGUAGE_NAMES
 
 # Okabe and Ito's palette, which most colour-blind readers can tell apart.
 LANGUAGE_COLORS = {"en": "#0072B2", "fr": "#D55E00", "de": "#009E73", "py": "#CC79A7"}
@@ -34,7 +34,7 @@ def language_name(language: str) -> str:
 def set_style() -> None:
     """Set the workbook's look for all later figures."""
     sns.set_theme(style="whitegrid", context="notebook", font_scale=0.9, rc={
-        "figure.dpi": 110, "savefig.dpi": 150, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlesize": "medium",
+        "figure.dpi": 110, "savefig.dpi": FIGURE_DPI, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlesize": "medium",
         "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True, "legend.frameon": False, "grid.alpha": 0.5})
 
 

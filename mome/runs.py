@@ -24,6 +24,7 @@ from mome.artifacts import FORMATS, read_json, read_manifest, versions, write_js
 from mome.config import (
     CLASSIFIERS,
     DENSE_SIZES,
+    FIGURE_DPI,
     KD_LOSSES,
     MODULAR_STAGES,
     MOE_VARIANTS,
@@ -434,8 +435,10 @@ def format_finding(finding: dict) -> str:
 
 
 def figure_html(path: Path, caption: str) -> str:
-    image = base64.b64encode(path.read_bytes()).decode()
-    return f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{image}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+    content = path.read_bytes()
+    image, points = base64.b64encode(content).decode(), int.from_bytes(content[16:20], "big")  # a PNG's width: letters as in the text
+    return (f'<figure><img alt="{html.escape(caption)}" style="width:{points / FIGURE_DPI:.2f}in" src="data:image/png;base64,{image}">'
+            f'<figcaption>{html.escape(caption)}</figcaption></figure>')
 
 
 def publish(out: Path) -> list[Path]:

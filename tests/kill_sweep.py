@@ -69,6 +69,7 @@ def disturb(folder: Path, kills: int, seconds: float, draw: random.Random, expec
     while len(killed) < kills:
         time.sleep(draw.uniform(0.05, 1) * seconds)
         if process.poll() is not None:
+            assert not list((folder / "sweep").glob("*/failure.json")), "a run counts as failed, although it was only killed"
             if process.returncode == 0:
                 print(check_results(folder, expected), flush=True)
                 shutil.rmtree(folder / "sweep")
