@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from mome.artifacts import read_json, write_json
 
 KERNEL_STARTS = 3
+IDLE_LOOKS = 3  # so many times 5 seconds in which a kernel to be stopped does nothing
 # A process that the system or a person killed says nothing about the run: it is tried again.
 LOST_PROCESS = ("BrokenProcessPool", "DeadKernelError")
 
@@ -42,8 +44,9 @@ def execute_notebook(path: Path, folder: Path, given: dict, threads: int, *, on_
     """Execute a notebook into `folder/executed.ipynb` in a kernel of this Python that uses so many threads.
 
     `on_cell(number, total)` is told of each cell. When `is_stopped()` turns true the kernel is interrupted as by Ctrl-C, so
-    that a training writes its checkpoint. A kernel or training process that dies is replaced, up to `KERNEL_STARTS` kernels
-    in all. Raises NotebookFailed for a cell that raised, KernelLost after the last of them and KeyboardInterrupt when stopped.
+    that a training writes its checkpoint; one that then neither ends nor works is killed. A kernel or training process that
+    dies is replaced, up to `KERNEL_STARTS` kernels in all. Raises NotebookFailed for a cell that raised, KernelLost after the
+    last of them and KeyboardInterrupt when stopped.
     """
     from papermill.exceptions import PapermillExecutionError  # seconds, which planning and listing runs can do without
 
@@ -69,6 +72,8 @@ def execute_notebook(path: Path, folder: Path, given: dict, threads: int, *, on_
                     raise NotebookFailed(path.stem, error.cell_index + 1, error.ename, message, executed) from None
                 lost = f"a process of training died in cell {error.cell_index + 1}"
             except RuntimeError as error:  # nbclient's DeadKernelError, and a kernel that did not start
+                if is_stopped and is_stopped():
+                    raise KeyboardInterrupt(f"{path.stem} stopped with its kernel") from None
                 lost = f"the kernel died ({error})"
             if start == KERNEL_STARTS:
                 raise KernelLost(f"{path.stem}: {lost}, the last of {start} tries; memory may have run out. The same command goes on from here")
@@ -105,10 +110,15 @@ def run_kernel(path: Path, executing: Path, parameters: dict, on_cell, is_stoppe
             return super().execute_managed_notebook(nb_man, kernel_name, **options)
 
     def interrupt_when_stopped():
+        idle = 0
         while not over.wait(0.3):
             if is_stopped() and kernels:
-                os.kill(kernels[-1], signal.SIGINT)
+                before = cpu_seconds(kernels[-1])
+                with suppress(ProcessLookupError):
+                    # Interrupted between two cells, a kernel may forget what it was asked; both sides would then wait for ever.
+                    os.kill(kernels[-1], signal.SIGKILL if idle == IDLE_LOOKS else signal.SIGINT)
                 over.wait(5)  # the training loop finishes its step first
+                idle = idle + 1 if cpu_seconds(kernels[-1]) - before < 0.2 else 0
 
     papermill_engines.register("mome", Engine)
     if is_stopped:
@@ -118,6 +128,16 @@ def run_kernel(path: Path, executing: Path, parameters: dict, on_cell, is_stoppe
                                    start_timeout=180)
     finally:
         over.set()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process and its children have used so far; 0 for one that is gone."""
+    total = 0.0
+    with suppress(psutil.Error):
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            with suppress(psutil.Error):
+                total += sum(process.cpu_times()[:2])
+    return total
 
 
 @contextmanager
@@ -203,9 +223,9 @@ def run_state(folder: Path) -> str:
 def read_failure(folder: Path) -> dict:
     """Return what `note_failure` left; a damaged file says so of itself."""
     try:
-        return read_json(folder / "failure.json")
-    except ValueError as error:
-        return {"cell": 0, "error": "ValueError", "message": str(error)}
+        return {"cell": 0, "error": "", "message": "", **read_json(folder / "failure.json")}
+    except (OSError, TypeError, ValueError) as error:  # gone: another sweep tries the run again
+        return {"cell": 0, "error": type(error).__name__, "message": str(error)}
 
 
 def describe_failure(folder: Path) -> str:

@@ -225,7 +225,8 @@ def test_a_sweeps_plan_ignores_what_a_damaged_earlier_run_left(tmp_path, monkeyp
         (folder / "config.json").write_text(text)
     _, planned = sweep.plan_sweep({"notebooks": [{"notebook": "03", "grid": {"alpha": [0.1]}}]})
     planned[0].folder.mkdir(parents=True)
-    (planned[0].folder / "failure.json").write_text("{")
-    said = sweep.describe_plan(planned, 1, False)
-    assert "1 failed, 0 to run" in said
-    assert "damaged" in said
+    for text, wanted in (("{", "damaged"), ("[]", "TypeError"), ("{}", "cell 0")):
+        (planned[0].folder / "failure.json").write_text(text)
+        said = sweep.describe_plan(planned, 1, False)
+        assert "1 failed, 0 to run" in said
+        assert wanted in said

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
@@ -185,6 +186,14 @@ def test_a_cell_that_ends_without_a_word_was_stopped_when_the_sweep_was_and_is_l
     with pytest.raises(execute.KernelLost, match="The same command"):
         execute.execute_notebook(toy, tmp_path / "lost", {}, 1, is_stopped=lambda: False)
     assert not (tmp_path / "lost/failure.json").exists()
+
+
+def test_a_kernel_that_neither_works_nor_heeds_the_interrupt_is_killed_when_the_sweep_is_stopped(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "IDLE_LOOKS", 1)
+    with pytest.raises(KeyboardInterrupt, match="stopped with its kernel"):
+        execute.execute_notebook(toy, tmp_path / "run", {"act": "deaf"}, 1, is_stopped=(tmp_path / "run/deaf").exists)
+    assert not [process for process in psutil.Process().children(recursive=True) if "ipykernel" in " ".join(process.cmdline())]
+    assert execute.run_state(tmp_path / "run") == "interrupted"
 
 
 def test_a_full_disk_fails_the_run_and_leaves_it_to_be_tried_again(toy, tmp_path):

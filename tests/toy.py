@@ -37,6 +37,10 @@ if act == "wait" and not (folder / "waited").exists():
         time.sleep(120)
     finally:
         (folder / "waited").touch()
+if act == "deaf":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    (folder / "deaf").touch()
+    time.sleep(600)
 if act == "full":
     raise OSError(28, "No space left on device")
 time.sleep(3 if act == "linger" else 0.2)
