@@ -101,12 +101,16 @@ def check_results(folder: Path, expected: dict) -> str:
     return f"{len(found)} runs complete and equal; {check_artifacts(folder)} artefacts whole"
 
 
-def read_results(folder: Path) -> dict:
-    """Return {run: its metrics}."""
+def read_results(folder: Path) -> dict[str, str]:
+    """Return {run: its metrics as JSON, in which NaN equals itself}, without those that no two sweeps share: measured times, and what was trained for them."""
     results = {}
     for path in sorted((folder / "sweep").glob("*/metrics.json")):
-        entry = json.loads(path.read_text())
-        results[path.parent.name] = entry["metrics"]
+        metrics = json.loads(path.read_text())["metrics"]
+        if path.parent.name.startswith("03"):
+            del metrics["price"]
+            metrics["perplexity"] = {arm: value for arm, value in metrics["perplexity"].items() if not arm.endswith("time")}
+            metrics["comparisons"] = [row for row in metrics["comparisons"] if not row["arm"].endswith("time")]
+        results[path.parent.name] = json.dumps(metrics)
     return results
 
 
