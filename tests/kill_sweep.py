@@ -2,8 +2,8 @@
 
     python tests/kill_sweep.py --kills 20 --seed 0
 
-Victims in turn: the sweep's own process, a kernel, a process of training that a kernel started (or, where there is none at that
-moment, a worker). Takes 10 to 20 minutes; exit code 0 when all holds. `tests/test_sweep.py` does the same once each in seconds.
+Victims by lot: the sweep's own process, a kernel, a process of training that a kernel started (or, where there is none for a while, a
+worker). Takes 10 to 20 minutes; exit code 0 when all holds. `tests/test_sweep.py` does the same once each in seconds.
 """
 
 from __future__ import annotations
@@ -60,6 +60,16 @@ def list_victims(process: psutil.Process) -> dict[str, list[psutil.Process]]:
     return found
 
 
+def await_victims(process: psutil.Process, kind: str, seconds: float) -> dict[str, list[psutil.Process]]:
+    """Return the sweep's processes, of training ones as soon as there is one: they are there for a part of the time only."""
+    until = time.monotonic() + seconds
+    while True:
+        victims = list_victims(process)
+        if kind != "training" or victims[kind] or time.monotonic() > until:
+            return victims
+        time.sleep(0.5)
+
+
 def disturb(folder: Path, kills: int, seconds: float, draw: random.Random, expected: dict) -> list[str]:
     """Kill so many processes of the sweep at random moments, starting it again whenever it has gone; return who was killed.
 
@@ -76,10 +86,10 @@ def disturb(folder: Path, kills: int, seconds: float, draw: random.Random, expec
                 shutil.rmtree(folder / "home")
             process = start(folder)
             continue
-        victims = list_victims(psutil.Process(process.pid))
         kind = draw.choice(["sweep", "kernel", "training"])
-        kind = kind if victims[kind] else "worker" if victims["worker"] else "sweep"
         try:
+            victims = await_victims(psutil.Process(process.pid), kind, seconds)
+            kind = kind if victims[kind] else "worker" if victims["worker"] else "sweep"
             draw.choice(victims[kind]).kill()
         except psutil.NoSuchProcess:
             continue
