@@ -68,9 +68,11 @@ def find_or_build(kind: str, config: Mapping, build: Callable[[Path], dict | Non
     """
     path = artifact_path(kind, config, parents)
     note_use(path)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return build_together(path, kind, config, build, parents, keep_partial)
-    if (path / "manifest.json").exists():
+    is_there = (path / "manifest.json").exists()
+    # Only what can go on from a checkpoint is a training, in which all processes take part; the rest, the first to come builds alone.
+    if keep_partial and int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (is_there and path in _checked):
+        return build_together(path, kind, config, build, parents)
+    if is_there:
         return check_files(path)
     if not _is_building:
         raise NotBuilt(path.name)
@@ -90,17 +92,16 @@ def find_or_build(kind: str, config: Mapping, build: Callable[[Path], dict | Non
     return path
 
 
-def build_together(path: Path, kind: str, config: Mapping, build: Callable, parents: Mapping[str, Path] | None, keep_partial: bool) -> Path:
-    """Do what `find_or_build` does in a process that `accelerate launch` started among others: the first looks, locks and keeps the result.
+def build_together(path: Path, kind: str, config: Mapping, build: Callable, parents: Mapping[str, Path] | None) -> Path:
+    """Do what `find_or_build` does for a training in processes that `accelerate launch` started: the first looks, locks and keeps the result.
 
-    What can go on from a checkpoint is a training, in which all take part; what the others write lands in a folder that goes.
-    The rest the first builds alone. If every process took the lock, each would wait for the others within it.
+    What the others write lands in a folder that goes. If every process took the lock, each would wait for the others within it.
+    All must ask for the same trainings in the same order; what a process has asked for before, it finds without the others.
     """
     import torch
-    from accelerate import PartialState
     from accelerate.utils import broadcast
 
-    state, lock, started = PartialState(), FileLock(f"{path}.lock"), time.perf_counter()
+    state, lock, started = process_state(), FileLock(f"{path}.lock"), time.perf_counter()
     if state.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -108,12 +109,11 @@ def build_together(path: Path, kind: str, config: Mapping, build: Callable, pare
     if is_there:
         lock.release()
         return check_files(path)
-    aside = prepare_aside(path, keep_partial) if state.is_main_process else path.with_name(f"partial-{path.name}")
+    aside = prepare_aside(path, keep_partial=True) if state.is_main_process else path.with_name(f"partial-{path.name}")
     state.wait_for_everyone()
-    notes = None
     if state.is_main_process:
         notes = build(aside)
-    elif keep_partial:
+    else:
         with TemporaryDirectory() as folder:
             (Path(folder) / "checkpoint.safetensors").symlink_to(aside / "checkpoint.safetensors")
             build(Path(folder))
@@ -122,7 +122,15 @@ def build_together(path: Path, kind: str, config: Mapping, build: Callable, pare
         finish(path, aside, kind, config, parents, notes, time.perf_counter() - started)
         lock.release()
     state.wait_for_everyone()
-    return path
+    return check_files(path)
+
+
+def process_state():
+    """Return accelerate's state of this process among others, as `Accelerator` makes it: made without `cpu`, it would see no others on CPUs."""
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def prepare_aside(path: Path, keep_partial: bool) -> Path:

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import PartialState
 from datasets import disable_progress_bars
 from transformers import GPT2LMHeadModel
 from transformers.utils.logging import disable_progress_bar
@@ -27,7 +26,7 @@ from mome import corpus as corpora
 from mome import data as packing
 from mome import distill, evaluate, models, probes, router, train
 from mome import targets as teacher_targets
-from mome.artifacts import NotBuilt, find_or_build, only_found, read_manifest, track
+from mome.artifacts import NotBuilt, find_or_build, only_found, process_state, read_manifest, track
 from mome.clean import clean
 from mome.config import CORPUS_LANGUAGES, DATA_OPTIONS, Scale, check_choice, check_languages, check_range, check_shares
 
@@ -53,7 +52,7 @@ class Bench:
 
     @cached_property
     def device(self) -> torch.device:
-        return PartialState().device  # the training loop's own choice, so that evaluation runs where training does
+        return process_state().device  # the training loop's own choice, so that evaluation runs where training does
 
     @cached_property
     def targets(self) -> teacher_targets.CachedTargets:

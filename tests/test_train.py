@@ -711,6 +711,14 @@ def test_two_processes_of_which_one_is_interrupted_train_as_one(tmp_path):
     assert_close(found[0][1], weights, rtol=1e-5, atol=1e-5)
 
 
+def test_processes_that_accelerate_starts_on_cpus_know_of_each_other_before_the_first_training(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import sys\nfrom pathlib import Path\nfrom mome.artifacts import process_state\nstate = process_state()\n"
+                      "Path(sys.argv[1], str(state.process_index)).write_text(f'{state.num_processes} {state.is_main_process}')\n")
+    launch_two_processes(str(script), str(tmp_path))
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["2 True", "2 False"]
+
+
 def test_two_processes_that_accelerate_starts_build_the_same_artefacts_as_one(tmp_path, monkeypatch):
     words = ["-m", "mome", "train", "student", "--scale", "smoke", "--corpus", "mini", "--languages", "en,py", "--overrides",
              "{vocab_size: 600, context: 32, tokens_per_language: 8000, teacher: {n_layer: 1, n_embd: 32}, student: {n_layer: 1, n_embd: 16}, "
@@ -722,6 +730,7 @@ def test_two_processes_that_accelerate_starts_build_the_same_artefacts_as_one(tm
             subprocess.run([sys.executable, *words], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
         else:
             launch_two_processes(*words)
+            launch_two_processes(*words)  # and find them again
         folder = tmp_path / name / "data/artifacts"
         assert not list(folder.glob("partial-*"))
         weights[name] = {path.parent.name: load_file(path) for path in folder.glob("*/model.safetensors")}
