@@ -69,13 +69,13 @@ def find_or_build(kind: str, config: Mapping, build: Callable[[Path], dict | Non
     path = artifact_path(kind, config, parents)
     note_use(path)
     is_there = (path / "manifest.json").exists()
+    if not is_there and not _is_building:
+        raise NotBuilt(path.name)
     # Only what can go on from a checkpoint is a training, in which all processes take part; the rest, the first to come builds alone.
     if keep_partial and int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (is_there and path in _checked):
         return build_together(path, kind, config, build, parents)
     if is_there:
         return check_files(path)
-    if not _is_building:
-        raise NotBuilt(path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if (path / "manifest.json").exists():
@@ -161,6 +161,7 @@ def list_contents(folder: Path) -> dict[str, dict]:
 
 
 def hash_file(path: Path) -> str:
+    """Return a file's SHA-256."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -194,7 +194,7 @@ class Scale:
     mixed_precision: str = "no"  # auto: bf16 where a probe finds it faster and as exact
 
     def __post_init__(self):
-        for name in ("tokens_per_language", "context", "batch_size", "micro_batch_size", "teacher_tokens", "student_tokens",
+        for name in ("tokens_per_language", "batch_size", "micro_batch_size", "teacher_tokens", "student_tokens",
                      "targets_per_token", "evaluation_rows", "evaluations", "router_rows"):
             check_range(name, getattr(self, name), 1, whole=True)
         check_range("context", self.context, 2, whole=True)  # the first token of a sequence is never a target

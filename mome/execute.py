@@ -134,7 +134,8 @@ def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process and its children have used so far; 0 for one that is gone."""
     total = 0.0
     with suppress(psutil.Error):
-        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        kernel = psutil.Process(pid)
+        for process in [kernel, *kernel.children(recursive=True)]:
             with suppress(psutil.Error):
                 total += sum(process.cpu_times()[:2])
     return total
@@ -169,6 +170,11 @@ def execute_run(job: dict) -> dict:
     def result(state: str, **more) -> dict:
         return {"run": folder.name, "state": state, "seconds": round(time.perf_counter() - started, 1), **more}
 
+    def hold_back() -> None:
+        if not job["keep_going"]:
+            with suppress(OSError):
+                halt.touch()
+
     lock = FileLock(f"{folder}.lock")
     while True:
         if is_stopped() or halt.exists():
@@ -188,13 +194,10 @@ def execute_run(job: dict) -> dict:
     except KeyboardInterrupt:
         return result("stopped")
     except KernelLost as error:
-        if not job["keep_going"]:
-            halt.touch()
+        hold_back()
         return result("lost", message=str(error))
     except (NotebookFailed, OSError) as error:  # an OSError is of the folder itself: full, or not to be written
-        if not job["keep_going"]:
-            with suppress(OSError):
-                halt.touch()
+        hold_back()
         cell, name, message = (error.cell, error.error, error.message) if isinstance(error, NotebookFailed) else (0, type(error).__name__, str(error))
         return note_failure(folder, result("failed", cell=cell, error=name, message=message))
     finally:

@@ -26,7 +26,7 @@ from mome import corpus as corpora
 from mome import data as packing
 from mome import distill, evaluate, models, probes, router, train
 from mome import targets as teacher_targets
-from mome.artifacts import NotBuilt, find_or_build, only_found, process_state, read_manifest, track
+from mome.artifacts import NotBuilt, find_or_build, hash_file, only_found, process_state, read_manifest, track
 from mome.clean import clean
 from mome.config import CORPUS_LANGUAGES, DATA_OPTIONS, Scale, check_choice, check_languages, check_range, check_shares
 
@@ -315,7 +315,7 @@ def cache_teacher_targets(bench: Bench, tail: str = "drawn") -> Path:
 
 def targets_identity(bench: Bench) -> dict[str, str]:
     """Return what cached targets must have been made from: the SHA-256 of the teacher's weights, of the tokenizer and of the data set."""
-    return {"teacher": teacher_targets.sha256_of(train_teacher(bench) / "model.safetensors"), "tokenizer": router.hash_tokenizer(bench.data.tokenizer),
+    return {"teacher": hash_file(train_teacher(bench) / "model.safetensors"), "tokenizer": router.hash_tokenizer(bench.data.tokenizer),
             "data": read_manifest(bench.data_path)["notes"]["sha256"]}
 
 

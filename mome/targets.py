@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,12 +84,6 @@ def list_targets(logits: torch.Tensor, k: int, tail: str, generator: torch.Gener
     share = others.sum(-1, keepdim=True) / n_drawn * n_times
     return {"ids": torch.cat([ids, drawn], dim=-1), "weights": torch.cat([weights, share], dim=-1), "tail": torch.zeros_like(rest),
             "entropy": -(probs * log_probs).sum(dim=-1)}
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class CachedTargets:

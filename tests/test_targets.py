@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from mome import targets
-from mome.artifacts import read_json, write_json
+from mome.artifacts import hash_file, read_json, write_json
 from mome.config import Shape
 from mome.distill import CACHED_LOSSES, combined_loss, kd_loss, make_objective
 from mome.models import build_gpt2
@@ -234,7 +234,7 @@ def test_a_cache_opens_without_asking_what_it_was_made_from(tmp_path):
 
 def test_a_hash_changes_with_any_byte_of_a_file(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
-    assert targets.sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert hash_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @pytest.mark.parametrize("name", IDENTITY)
