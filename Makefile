@@ -6,10 +6,13 @@ CORPUS ?= auto
 VENV := .venv
 RUN := $(VENV)/bin/python -m mome run --corpus $(CORPUS) --seeds $(SEEDS)
 
-.PHONY: workbook smoke test lab clean
+.PHONY: workbook smoke plan test lab clean
 
 workbook: $(VENV)/installed
 	$(RUN) --scale $(SCALE)
+
+plan: $(VENV)/installed
+	$(RUN) --scale $(SCALE) --dry-run
 
 smoke: $(VENV)/installed
 	$(RUN) --scale smoke
@@ -27,4 +30,4 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) data/artifacts runs
+	rm -rf $(VENV) data/store runs

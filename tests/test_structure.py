@@ -1,35 +1,90 @@
 import ast
+from collections import defaultdict
 from pathlib import Path
+
+import pytest
 
 import mome
 
-MODULES = ["config", "artifacts", "hub", "corpus", "clean", "tokenizer", "data", "router", "models", "distill", "targets", "train", "moe", "evaluate",
-           "probes", "plots", "recipes", "modular", "continual", "export", "execute", "runs", "sweep", "bench", "__main__"]
-FOLDER = Path(mome.__file__).parent
+ROOT = Path(mome.__file__).parent
+# Floors from the top down: what stands on one imports from its own floor and from those below.
+FLOORS = [["cli", "__main__"], ["runs"], ["bench"], ["recipes"], ["evaluate", "figures"], ["models"],
+          ["train", "router"], ["distill"], ["data"], ["engine"], ["plan"], ["recipe"],
+          ["store", "board", "scales", "progress"], ["values", "languages"], ["config", "checks"]]
+FILES = sorted(ROOT.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 
-def imports_of(name):
-    for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "mome":
-            yield from (alias.name for alias in node.names if alias.name in MODULES)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mome."):
-            yield node.module.removeprefix("mome.")
+def room_of(path):
+    relative = path.relative_to(ROOT)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
 
-def test_modules_import_only_those_above_them():
-    assert sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__") == sorted(MODULES)
-    for place, name in enumerate(MODULES):
-        for imported in imports_of(name):
-            assert MODULES.index(imported) < place, f"{name} imports {imported}, which stands below it"
+def floor_of(room):
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
 
-def test_no_module_prints_or_pickles():
-    for name in MODULES:
-        for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                assert node.func.id != "print" or name in ("sweep", "__main__"), f"{name} prints"
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
-                assert not {"pickle", "dill", *(["joblib"] if name != "sweep" else [])} & set(names), f"{name} can pickle"
-            if isinstance(node, ast.Attribute):
-                assert node.attr != "load" or getattr(node.value, "id", "") != "torch", f"{name} calls torch.load"
+def list_imports(path, *, is_top=False):
+    nodes = TREES[path].body if is_top else ast.walk(TREES[path])
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_imports_go_only_downwards():
+    for path in FILES:
+        if path.name == "__init__.py" and path.parent == ROOT:
+            continue
+        for name in list_imports(path):
+            parts = name.split(".")
+            if parts[0] != "mome" or parts[1:] in ([], ["__version__"]):
+                continue
+            is_below = floor_of(room_of(path)) <= floor_of(parts[1])
+            assert is_below, f"{path.relative_to(ROOT)} imports {name}, which is above it"
+
+
+def test_recipes_and_what_plans_load_no_torch():
+    torch_free = ["values", "recipe", "plan", "engine", "store", "board", "scales", "progress", "config",
+                  "checks", "languages", "recipes", "cli"]
+    heavy = {"torch", "transformers", "datasets", "sklearn", "accelerate", "pandas", "matplotlib",
+             "papermill", "distributed"}
+    for path in FILES:
+        is_choices = path.name == "__init__.py" and room_of(path) != "models"
+        if room_of(path) in torch_free or is_choices:
+            found = {name.split(".")[0] for name in list_imports(path, is_top=True)} & heavy
+            assert not found, f"{path.relative_to(ROOT)} loads {found} when it is imported"
+
+
+def test_no_name_stands_twice():
+    places = defaultdict(list)
+    for path, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                places[node.name].append(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_only_the_command_line_and_the_board_print():
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                assert room_of(path) in ("cli", "board"), f"{path.relative_to(ROOT)} prints"
+
+
+def test_nothing_is_pickled():
+    for path, tree in TREES.items():
+        found = {name.split(".")[0] for name in list_imports(path)}
+        found &= {"pickle", "dill", "cloudpickle", "joblib", "shelve"}
+        assert not found, f"{path.relative_to(ROOT)} imports {found}"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "torch":
+                assert node.attr not in ("load", "save"), f"{path.relative_to(ROOT)} calls torch.{node.attr}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_narrow_and_short_enough_to_read(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert max(map(len, lines), default=0) <= 110
+    assert len(lines) <= 300 or room_of(path) == "figures"

@@ -1,0 +1,1 @@
+"""The command line: arguments in, calls, words and exit codes out."""

@@ -1,0 +1,48 @@
+"""The parser and the exit codes: 0 done, 1 something failed, 2 bad input, 130 interrupted."""
+
+import argparse
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+
+import mome
+from mome.checks import check_range
+from mome.cli import bench, build, run, runs
+
+
+def main(words: list[str] | None = None) -> int:
+    """Return the exit code. What mome's own code refuses is one line; another error is a traceback."""
+    parser = argparse.ArgumentParser(
+        prog="mome", description="MoME workbook: modular language models from a multilingual teacher.")
+    parser.add_argument("--version", action="version", version=mome.__version__)
+    commands = parser.add_subparsers(required=True)
+    for add in (run.add_run, build.add_data, build.add_train, bench.add_bench, runs.add_runs):
+        add(commands)
+    values = vars(parser.parse_args(words))
+    try:
+        check_range("workers", values.get("workers", 0), 0, 256, whole=True)
+        if not re.fullmatch(r"((tcp://)?[^\s/:]+:\d+)?", values.get("scheduler", "")):
+            raise ValueError(f"scheduler={values['scheduler']!r} is not allowed; write tcp://10.0.0.1:8786")
+        code = values.pop("call")(**values) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, LookupError, RuntimeError, OSError) as error:
+        if not isinstance(error, OSError) and not is_ours(error):
+            raise
+        print(f"mome: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError | OSError) else 1
+    except KeyboardInterrupt as error:
+        words = str(error) or "interrupted; what is finished is kept, the same command goes on from here"
+        print(f"mome: {words}", file=sys.stderr)
+        return 130
+
+
+def is_ours(error: BaseException) -> bool:
+    """True for an error that mome's own code raised, and no library that it called."""
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    return Path(raised_in).is_relative_to(Path(mome.__file__).parent)

@@ -1,0 +1,102 @@
+"""`mome run`, `mome plan`, `mome sweep`: notebooks, once each or over a grid, and a report."""
+
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from mome import engine
+from mome.cli.values import add_command, add_parameters, add_workers, read_pairs, read_parameters, read_sweep
+from mome.config import runs_dir, store_dir
+from mome.plan import describe_plan, make_plan
+from mome.runs.execute import describe_state
+from mome.runs.grid import plan_run, plan_sweep
+from mome.runs.record import fresh_folder, note_needs
+
+SPARE_BYTES = 100_000_000  # for checkpoints and scratch files, beside what is built
+
+
+def add_run(commands) -> None:
+    run = add_command(
+        commands, "run", run_command, "run the numbered notebooks and write one HTML report",
+        "What they need is built first, in parallel, kept under data/store and found again by the next run; "
+        "executed notebooks, metrics, figures and report.html land in --out.")
+    run.add_argument("--only", default="", help="comma-separated numbers, names or paths, such as 3,04")
+    run.add_argument("--out", default="", help="the run's folder (default: runs/<scale>-<time>)")
+    plan = add_command(commands, "plan", plan_command, "show what notebooks need and lack; builds nothing")
+    plan.add_argument("notebooks", nargs="*", help="numbers, names or paths of notebooks (default: all)")
+    sweep = add_command(
+        commands, "sweep", sweep_command, "run a notebook, or several, over a grid of parameters",
+        "Runs that are complete are found, failed ones are tried again; whatever stops a sweep, the same "
+        "command goes on from there. Example: mome sweep 03 -p scale=smoke -p alpha=0,0.5,1 -p seed=0,1,2")
+    sweep.add_argument("what", help=(
+        "a notebook (number, name or path), or a YAML file: {notebooks: [{notebook: 03, parameters: {...}, "
+        "grid: {alpha: [0, 1]}}], parameters: {scale: smoke}}"))
+    sweep.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=V1,V2", dest="pairs",
+                       help="values, as YAML with commas between; a list such as seeds is swept by its "
+                            "singular, seed=0,1,2, or in brackets, seeds=[0,1],[2]; may be repeated")
+    sweep.add_argument("--out", default="", help="(default: runs/sweep-<hash of the plan>, found again)")
+    for parser in (run, plan):
+        add_parameters(parser)
+    for parser in (run, sweep):
+        parser.add_argument("--dry-run", action="store_true", help="check and show the plan, and stop")
+        add_workers(parser)
+    plan.add_argument("--workers", type=int, default=0, help="things built at a time (default: one a core)")
+
+
+def run_command(only: str, out: str, dry_run: bool, workers: int, scheduler: str, **given) -> int:
+    parameters = read_parameters(**given)
+    names = [part.strip() for part in only.split(",") if part.strip()]
+    folder = Path(out) if out else fresh_folder(parameters.get("scale", "laptop"))
+    return carry_out_runs(plan_run(names, parameters, folder), dry_run, workers, scheduler)
+
+
+def plan_command(notebooks: list[str], workers: int, **given) -> None:
+    planned = plan_run(notebooks, read_parameters(**given), runs_dir() / "planned")
+    print(describe_plan(make_plan([run.needs for run in planned]), workers or engine.count_workers()))
+
+
+def sweep_command(what: str, pairs: list[str], out: str, dry_run: bool, workers: int, scheduler: str) -> int:
+    spec = {"notebooks": [{"notebook": what, "grid": read_pairs(pairs, is_grid=True)}]}
+    if Path(what).suffix in (".yaml", ".yml"):
+        if pairs:
+            raise ValueError(f"parameter {pairs[0]!r} is not allowed beside a YAML file; write it there")
+        spec = read_sweep(Path(what))
+    return carry_out_runs(plan_sweep(spec, out), dry_run, workers, scheduler)
+
+
+def carry_out_runs(planned: list, dry_run: bool, workers: int, scheduler: str) -> int:
+    """Show or execute the runs, all under one folder; write the report and return the exit code."""
+    from mome.runs.report import write_report
+
+    folder, plan, failures = planned[0].folder.parent, make_plan(planned), {}
+    if dry_run:
+        print(f"{len(planned)} runs into {folder}")
+        for run in planned:
+            print(f"  {run.title}: {'there' if run.is_there else describe_state(run.folder)}")
+        print(describe_plan(plan, workers or engine.count_workers()))
+        return 0
+    check_room(folder, sum(recipe.size() for recipe in plan.missing))
+    note_needs(folder, [run.needs for run in planned])
+    try:
+        engine.build(planned, workers, scheduler)
+    except engine.BuildFailed as error:
+        failures = error.failures
+    finally:
+        report = write_report(folder)
+    for title, reason in failures.items():
+        print(f"failed: {title}: {reason}", file=sys.stderr)
+    done = sum(run.is_there for run in planned)
+    print(f"{done} of {len(planned)} runs complete; report: {report}", flush=True)
+    return 0 if done == len(planned) and not failures else 1
+
+
+def check_room(folder: Path, size: float) -> None:
+    """Raise OSError, before anything is built, if a folder cannot be written or the store lacks room."""
+    for path in (folder, store_dir()):
+        path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            free, least = shutil.disk_usage(path).free, size + SPARE_BYTES
+    if free < least:
+        raise OSError(f"only {free / 1e9:.2f} GB are free under {path}, {least / 1e9:.2f} GB are needed; "
+                      "make room, or set MOME_HOME elsewhere")

@@ -1,0 +1,94 @@
+"""`mome runs`, `mome report`, `mome publish`, `mome clean`: what is there, and what nobody refers to."""
+
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+
+from mome.cli.values import add_command, read_pairs
+from mome.config import runs_dir, store_dir
+
+LISTED = ["run", "notebook", "state", "scale", "minutes", "finished"]
+
+
+def add_runs(commands) -> None:
+    runs = add_command(commands, "runs", runs_command, "list, filter and compare runs",
+                       "With --compare side by side: parameters that differ, then their numbers.")
+    runs.add_argument("folders", nargs="*", help="of runs or sweeps (default: all under MOME_HOME/runs)")
+    runs.add_argument("--where", action="append", default=[], metavar="NAME=VALUE",
+                      help="only runs with this parameter, notebook or state; may be repeated")
+    runs.add_argument("--compare", action="store_true", help="a column a run, in csv and json a line")
+    runs.add_argument("--format", choices=["text", "csv", "json"], default="text")
+    report = add_command(commands, "report", report_command, "write one HTML file on a run or a sweep")
+    report.add_argument("folder", help="the folder of a run or a sweep")
+    report.add_argument("--open", action="store_true", help="open it in a browser")
+    publish = add_command(commands, "publish", publish_command,
+                          "copy a run's figures to figures/ and its claims table into README.md")
+    publish.add_argument("run", help="the folder of a finished run")
+    clean = add_command(commands, "clean", clean_command, "show what is built, remove what no run refers to",
+                        "What a run or a command asked for, and what that was made from, stays. What is "
+                        "unfinished, from which a build goes on, stays unless --unfinished.")
+    clean.add_argument("--runs", action="append", default=[], metavar="FOLDER", dest="folders",
+                       help="further folders of runs whose needs stay; may be repeated")
+    clean.add_argument("--unfinished", action="store_true", help="remove what is unfinished as well")
+    clean.add_argument("--yes", action="store_true", help="remove without asking")
+
+
+def check_folders(folders: list[str]) -> list[str]:
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise ValueError(f"folder={folder!r} does not exist")
+    return folders
+
+
+def runs_command(folders: list[str], where: list[str], compare: bool, format: str) -> None:
+    from mome.runs.compare import compare_runs, read_runs, select_runs
+    from mome.runs.report import list_failures
+
+    found = select_runs(read_runs(check_folders(folders) or [runs_dir()]), read_pairs(where))
+    table = compare_runs(found) if compare and len(found) else found[LISTED]
+    if format != "text":
+        print(table.to_csv(index=False) if format == "csv" else table.to_json(orient="records", indent=1))
+    elif table.empty:
+        print("no runs")
+    elif compare:
+        print(table.set_index("run").T.to_string(na_rep="", float_format="{:.4g}".format))
+    else:
+        print(table.to_string(index=False, na_rep="", float_format="{:.1f}".format))
+        print("\n".join(list_failures(found)))
+
+
+def report_command(folder: str, open: bool) -> None:
+    from mome.runs.compare import read_runs
+    from mome.runs.report import write_report
+
+    if read_runs([folder]).empty:
+        raise ValueError(f"folder={folder!r} holds no runs; give the folder of `mome run` or `mome sweep`")
+    path = write_report(Path(folder))
+    print(path)
+    if open:
+        webbrowser.open(path.as_uri())
+
+
+def publish_command(run: str) -> None:
+    from mome.runs.publish import publish
+
+    print("\n".join(map(str, publish(Path(run)))))
+
+
+def clean_command(folders: list[str], unfinished: bool, yes: bool) -> None:
+    from mome.runs.compare import find_unused, remove_unused
+
+    table = find_unused([runs_dir(), *check_folders(folders)])
+    going = table[table.state.eq("unused") | (table.state.eq("unfinished") & unfinished)]
+    sizes = table.groupby(["kind", "state"]).megabytes.agg(["count", "sum"]).round(1)
+    print(sizes.to_string() if len(table) else f"nothing under {store_dir()}")
+    if going.empty:
+        print("nothing to remove: runs refer to all of it")
+        return
+    print(going.round(1).to_string(index=False))
+    answer = "y" if yes else ""
+    with suppress(EOFError):  # nobody can answer
+        answer = answer or input(f"remove these {len(going)} ({going.megabytes.sum():.1f} MB)? [y/N] ")
+    if answer.strip().lower() in ("y", "yes"):
+        remove_unused(going)
+    print(f"removed {len(going)}" if answer.strip().lower() in ("y", "yes") else "nothing removed")

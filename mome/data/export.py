@@ -1,0 +1,44 @@
+"""A data set for others: a folder with data card, documents, one JSON a split, packed rows and tokenizer."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from mome.data.card import data_card
+
+
+def export_dataset(data_path: Path, corpus_manifest: dict, out: Path) -> Path:
+    """Write a built data set as a folder for others and return it; it appears when it is whole.
+
+    README.md: the card. train.json, ...: kept documents, for `datasets.load_dataset`. documents.parquet: all
+    aligned, clean ones. dataset/: the packed rows, for `load_from_disk`. tokenizer/: for `from_pretrained`.
+    """
+    check_out(out)
+    out = out.resolve()  # "new/.." has no name that a folder beside it could be called after
+    aside = out.with_name(f".{out.name}.{os.getpid()}")
+    aside.mkdir(parents=True)
+    try:
+        for name in ("dataset", "tokenizer"):
+            shutil.copytree(data_path / name, aside / name)
+        shutil.copyfile(data_path / "documents.parquet", aside / "documents.parquet")
+        documents = pd.read_parquet(data_path / "documents.parquet")
+        for split, part in documents[documents.kept].groupby("split"):
+            rows = part[["language", "article_id", "text"]].to_dict("records")
+            lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+            (aside / f"{split}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        (aside / "README.md").write_text(data_card(data_path, corpus_manifest), encoding="utf-8")
+        os.replace(aside, out)  # an empty folder gives way
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return out
+
+
+def check_out(out: Path) -> None:
+    """Raise ValueError for a file, a folder that holds something, or the working folder."""
+    if out.resolve() == Path.cwd():
+        raise ValueError(f"out={str(out)!r} is the working folder; give a new folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"out={str(out)!r} is not empty; give a new folder, nothing is overwritten")

@@ -1,0 +1,284 @@
+"""The engine: builds what is missing on dask.distributed, in parallel, and nothing else builds.
+
+A task is a recipe as JSON; its key is the recipe's name with the store and the version of the code. Parents
+are dask futures. What a worker held when it died runs again elsewhere, from its checkpoint.
+"""
+
+import functools
+import hashlib
+import os
+import secrets
+import sys
+import time
+import traceback
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from mome import store
+from mome.board import Board, say
+from mome.config import home, store_dir
+from mome.plan import Plan, describe_plan, make_plan
+from mome.progress import heard_by
+from mome.recipe import list_ancestors, read_spec, write_spec
+
+TOPIC = "mome"
+WAIT_SECONDS = 1.0  # before a task whose recipe another command builds asks again
+WORKERS_PER_GPU = 2
+SETTINGS = {
+    "distributed.scheduler.worker-saturation": 1.0,  # no task waits at one worker while another is free
+    "distributed.scheduler.allowed-failures": 10,  # workers that died over one task, before it is given up
+    "distributed.scheduler.worker-ttl": None,  # a long step without a heartbeat is no death
+    "distributed.worker.profile.enabled": False,  # it would look into the training a hundred times a second
+    "distributed.scheduler.http.routes": [], "distributed.worker.http.routes": [],  # nothing is served
+    "distributed.admin.system-monitor.log-length": 60}
+# Set before a worker starts, or libraries would have chosen their threads already.
+ENVIRONMENT = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, "MOME_BATCH": 1,
+               "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_DISABLE_PROGRESS_BARS": 1,
+               "HF_HUB_DISABLE_PROGRESS_BARS": 1, "TRANSFORMERS_VERBOSITY": "error",
+               # A task runs in a thread, whose memory glibc would give back after every step and fetch again.
+               "MALLOC_ARENA_MAX": 1, "MALLOC_TRIM_THRESHOLD_": 2**30, "MALLOC_MMAP_THRESHOLD_": 2**25}
+
+
+class BuildFailed(RuntimeError):
+    """Some recipes failed; what did not depend on them is built. `failures` is {title: reason}."""
+
+    def __init__(self, failures: dict[str, str]):
+        super().__init__("; ".join(f"{title}: {reason}" for title, reason in failures.items()))
+        self.failures = failures
+
+
+class Stopped(KeyboardInterrupt):
+    """The build was interrupted. JupyterLab shows the sentence instead of a traceback."""
+
+    def _render_traceback_(self):
+        return [str(self)]
+
+
+def count_workers() -> int:
+    """Return how many recipes are built at a time: MOME_WORKERS, else the cores that this process may use."""
+    given = os.environ.get("MOME_WORKERS", "")
+    if given and not (given.isdecimal() and int(given)):
+        raise ValueError(f"MOME_WORKERS={given!r} is not allowed; it must be a whole number of at least 1")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(given) if given else available
+
+
+@functools.cache
+def hash_package() -> str:
+    """Return a hash of mome's own code: client and workers must run the same."""
+    digest, root = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def build(needs, workers: int = 0, scheduler: str = "") -> Plan:
+    """Build what is missing of the needs and return the plan that was carried out.
+
+    Here on a cluster of so many one-thread workers (by default one a core), or on that of a dask `scheduler`
+    whose workers share this store's folder. Raises BuildFailed when recipes failed, after all that does not
+    depend on them is built; Stopped on an interrupt, within seconds; NotBuilt in a task, which only looks.
+    """
+    plan = make_plan(needs)
+    if not plan.missing:
+        return plan
+    if in_task():
+        lacking = plan.missing[0]
+        raise store.NotBuilt(f"{lacking.name} ({lacking.title}) is not built, and a task only looks")
+    workers = min(workers or count_workers(), len(plan.missing))
+    say(describe_plan(plan, workers))
+    store_dir().mkdir(parents=True, exist_ok=True)
+    board = Board(len(plan.missing), plan.wall(workers))
+    try:
+        with open_client(scheduler, workers) as client:
+            failures = carry_out(client, plan, board)
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped with {board.done} of {board.total} built; what is finished is kept, and the "
+                      "same command goes on from the last checkpoints") from None
+    if failures:
+        raise BuildFailed(failures)
+    return plan
+
+
+def build_here(needs) -> None:
+    """Build what is missing one by one, in this process: in tests, and before processes train together."""
+    for recipe in make_plan(needs).missing:
+        recipe.keep()
+
+
+def in_task() -> bool:
+    """True in a thread of a dask worker that carries out a task."""
+    try:
+        return "distributed" in sys.modules and bool(sys.modules["distributed"].get_worker())
+    except ValueError:
+        return False
+
+
+@contextmanager
+def open_client(scheduler: str, workers: int):
+    """Yield a client of a new local cluster, or of the scheduler at that address, its workers checked."""
+    import dask
+    from distributed import Client
+
+    environment = {**ENVIRONMENT, "MOME_HOME": str(home())}
+    with (dask.config.set({**SETTINGS, "distributed.nanny.pre-spawn-environ": environment}),
+          nullcontext(scheduler) if scheduler else open_cluster(workers) as place,
+          Client(place, timeout=20 if scheduler else 30, set_as_default=False) as client):
+        if scheduler:
+            check_workers(client)
+        yield client
+
+
+def open_cluster(workers: int):
+    """Return a local cluster: TLS on loopback, no dashboard, no spilling; the first workers hold any GPUs."""
+    from distributed import Nanny, Scheduler, Security, SpecCluster
+
+    shared = {"protocol": "tls://", "security": Security.temporary(), "host": "127.0.0.1", "dashboard": False}
+    own = {**shared, "nthreads": 1, "memory_limit": 0, "local_directory": str(store_dir()),
+           "silence_logs": 50}  # of each connection; the board says what matters
+    gpus, specs = list_gpus(), {}
+    for number in range(workers):
+        options = {**own, "env": {"CUDA_VISIBLE_DEVICES": ""}} if gpus else own
+        if number < len(gpus) * WORKERS_PER_GPU:
+            seen = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
+            options = {**own, "resources": {"GPU": 1}, "env": seen}
+        specs[number] = {"cls": Nanny, "options": options}
+    scheduler = {"cls": Scheduler, "options": {**shared, "dashboard_address": "127.0.0.1:0", "port": 0}}
+    return SpecCluster(specs, scheduler=scheduler, security=shared["security"], silence_logs=50, name="mome")
+
+
+def list_gpus() -> list[str]:
+    """Return the GPUs that may be used, by number or name: CUDA_VISIBLE_DEVICES' where that is set."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
+
+
+def check_workers(client) -> None:
+    """Raise ValueError unless every worker reads this store's folder and runs this version of the code."""
+    token, here = secrets.token_hex(8), store_dir()
+    path = here / f".token-{os.getpid()}"
+    here.mkdir(parents=True, exist_ok=True)
+    store.write_text(path, token)
+    try:
+        reports = client.run(report_worker, str(path))
+    finally:
+        path.unlink(missing_ok=True)
+    if not reports:
+        raise ValueError(f"scheduler={client.scheduler.address!r} has no workers that share {here}")
+    for address, (read, place, version) in reports.items():
+        if read != token or place != str(here):
+            raise ValueError(f"worker {address} does not see {here}; workers must share MOME_HOME")
+        if version != hash_package():
+            raise ValueError(f"worker {address} runs other code of mome: {version}, not {hash_package()}")
+
+
+def report_worker(path: str) -> tuple[str, str, str]:
+    """Return what a worker reads of a file, empty where none is, its own store, and its code's version."""
+    read = Path(path).read_text(encoding="utf-8") if Path(path).is_file() else ""
+    return read, str(store_dir()), hash_package()
+
+
+def carry_out(client, plan: Plan, board: Board) -> dict[str, str]:
+    """Build the plan's missing recipes; return {title: reason} of those that failed and are not excused."""
+    from distributed import as_completed
+
+    client.subscribe_topic(TOPIC, lambda event: board.note(event[1]))
+    futures, failures, excused = submit_tasks(client, plan), {}, find_excused(plan)
+    ended = as_completed(list(futures.values()), loop=client.loop, raise_errors=False)
+    waiting = {futures[recipe.name].key: recipe for recipe in plan.missing}
+    try:
+        while waiting:
+            for future in wait_briefly(ended):
+                recipe, reason = waiting.pop(future.key), read_result(future)
+                if reason and recipe.name in excused:
+                    say(f"without {recipe.title}: {reason}")
+                elif reason:
+                    failures[f"{recipe.title} ({recipe.name})"] = reason
+                board.note({"name": recipe.name, "state": "failed" if reason else "built"})
+            board.draw()
+    except KeyboardInterrupt:
+        client.cancel(list(futures.values()), force=True)
+        raise
+    finally:
+        board.draw(is_last=True)
+    return failures
+
+
+def submit_tasks(client, plan: Plan) -> dict:
+    """Return {name: future} of what is missing: it waits for its parents, the longest way on first."""
+    has_gpu = any("GPU" in worker["resources"] for worker in client.scheduler_info()["workers"].values())
+    end = f"{store.hash_text(str(store_dir()))[:8]}-{hash_package()}"
+    priority, futures = plan.priority(), {}
+    for recipe in plan.missing:
+        waits = [futures[parent.name] for parent in recipe.parents().values() if parent.name in futures]
+        spec = write_spec(recipe)  # with where things lie: a run of equal name may go to another folder
+        futures[recipe.name] = client.submit(
+            run_task, spec, str(store_dir()), waits, priority=round(priority[recipe.name]), pure=True,
+            key=f"{recipe.name}-{store.hash_text(spec)[:8]}-{end}",
+            resources={"GPU": 1} if has_gpu and recipe.device == "gpu" else None)
+    return futures
+
+
+def find_excused(plan: Plan) -> set[str]:
+    """Return the names of what may be missing in the end: optional recipes, and what only they need."""
+    missing = {recipe.name for recipe in plan.missing}
+    found = list_ancestors(plan.wanted, lambda recipe: recipe.is_optional or recipe.name not in missing)
+    return missing - {recipe.name for recipe in found if not recipe.is_optional}
+
+
+def wait_briefly(ended, seconds: float = 1.0) -> list:
+    """Return the futures that have ended, after waiting up to a second for the first."""
+    started = time.monotonic()
+    while not ended.has_ready() and time.monotonic() - started < seconds:
+        time.sleep(0.02)
+    return ended.next_batch(block=False)
+
+
+def read_result(future) -> str:
+    """Return why a task failed, empty when it did not."""
+    from distributed.scheduler import KilledWorker
+
+    if future.status == "finished":
+        return future.result()["error"]
+    error = future.exception()
+    if isinstance(error, KilledWorker):
+        return (f"its process died {error.allowed_failures + 1} times; memory may have run out: take fewer "
+                "workers (MOME_WORKERS), or smaller sizes")
+    return f"{type(error).__name__}: {error}"
+
+
+def run_task(spec: str, store_path: str, parents: list[dict]) -> dict:
+    """Build a recipe in a worker; return {"name", "error", "is_optional"}, the error empty when it is there.
+
+    Gives its place back while another command builds the same.
+    """
+    from distributed import Reschedule, get_worker, secede
+
+    if Path(store_path) != store_dir():
+        raise ValueError(f"MOME_HOME of this worker gives {store_dir()}, the command asks for {store_path}")
+    recipe, worker = read_spec(spec), get_worker()
+    result = {"name": recipe.name, "error": "", "is_optional": recipe.is_optional}
+    for parent in parents:
+        if parent["error"] and (recipe.is_optional or not parent["is_optional"]):
+            return result | {"error": f"not tried, since {parent['name']} failed"}
+
+    def tell(**event) -> None:
+        worker.log_event(TOPIC, {"name": recipe.name, "title": recipe.title, **event})
+
+    tell(state="running")
+    try:
+        with heard_by(lambda report: tell(done=report["done"], total=report["total"], note=report["note"])):
+            recipe.keep()
+    except store.BuiltElsewhere:
+        tell(note="another command builds it")
+        secede()  # its place goes to another recipe until the lock is free
+        while store.is_locked(recipe.name) and not recipe.is_there:
+            time.sleep(WAIT_SECONDS)
+        raise Reschedule from None
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        told = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        return result | {"error": f"{told} ({Path(where.filename).name}:{where.lineno})"}
+    return result

@@ -1,0 +1,43 @@
+"""Scores of a model on packed rows: nats per token, perplexity, bits per byte."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from mome.data.packing import PackedData
+from mome.train.batches import make_batch
+
+
+@torch.inference_mode()
+def score_rows(forward: Callable[[dict], torch.Tensor], data: PackedData, *, split: str = "validation",
+               rows_per_language: int | None = None, languages: list[str] | None = None, batch_size: int = 32,
+               device="cpu") -> pd.DataFrame:
+    """Return one line per sequence: language, article_id, nats (summed), n_tokens, n_bytes of targets.
+
+    `forward(batch)` gives logits (B, T, V) of a batch of one language: `input_ids`, `labels`, `row_numbers`.
+    """
+    nats, rows, languages = [], data.rows(split), languages or data.languages
+    numbers = [data.row_numbers(split, language, rows_per_language) for language in languages]
+    for part in numbers:
+        for at in range(0, len(part), batch_size):
+            batch = make_batch(rows, part[at:at + batch_size], device)
+            logits, labels = forward(batch), batch["labels"]
+            loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")
+            nats.append(loss.view(labels.shape).sum(1))
+    every = np.concatenate(numbers)
+    targets = rows[every, 1:]  # packed rows have no padding: every token but the first is one
+    return pd.DataFrame({"language": np.repeat(np.array(languages, dtype=object), list(map(len, numbers))),
+                         "article_id": data.article_ids(split)[every],
+                         "nats": torch.cat(nats).double().cpu().numpy(), "n_tokens": targets.shape[1],
+                         "n_bytes": data.token_bytes[targets].sum(1)})
+
+
+def summarize(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return one line per language: nats_per_token, perplexity (its exp), bits_per_byte of all its text."""
+    sums = scores.groupby("language", sort=False)[["nats", "n_tokens", "n_bytes"]].sum()
+    nats = sums.nats / sums.n_tokens
+    return pd.DataFrame({"nats_per_token": nats, "perplexity": np.exp(nats),
+                         "bits_per_byte": sums.nats / np.log(2) / sums.n_bytes}).reset_index()

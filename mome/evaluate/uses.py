@@ -1,0 +1,132 @@
+"""A modular model in every way of using it: told, routed, with some of its experts, averaged."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mome.data.packing import PackedData
+from mome.evaluate.scores import score_rows, summarize
+from mome.languages import CODE_LANGUAGES
+from mome.models.forwards import expert_forward, use_forward
+from mome.train.device import find_device
+
+
+def score_model(model, forward, data: PackedData, split: str, rows_per_language: int,
+                languages=None) -> pd.DataFrame:
+    """Return `score_rows` of a model; `forward(model, batch)` gives its logits."""
+    model.eval()
+    return score_rows(lambda batch: forward(model, batch), data, split=split, device=find_device(),
+                      languages=list(languages) if languages else None, rows_per_language=rows_per_language)
+
+
+def tabulate_experts(model, data: PackedData, common_expert: str, split: str,
+                     rows_per_language: int) -> pd.DataFrame:
+    """Return a line per row: row (its place in the split), language, article_id, n_tokens, n_bytes, and its
+    nats under each language's expert, a column each.
+    """
+    forwards = [expert_forward(number, common_expert=common_expert) for number in range(len(data.languages))]
+    scores = [score_model(model, forward, data, split, rows_per_language) for forward in forwards]
+    table = scores[0].drop(columns="nats")
+    numbers = [data.row_numbers(split, language, rows_per_language) for language in data.languages]
+    table.insert(0, "row", np.concatenate(numbers))
+    return table.assign(**{name: part.nats for name, part in zip(data.languages, scores, strict=True)})
+
+
+def list_uses(languages: list[str], has_common_expert: bool, prefixes: list[int]) -> pd.DataFrame:
+    """Return the paper's grid of switches, and ours: one line per way of using a modular model.
+
+    Columns: use (its name), group, router ("whole", "told", "random" or a number of tokens it reads), allowed
+    (languages of the experts it may use), common_expert, average_experts, bodies (that a sequence passes).
+    """
+    code = [name for name in languages if name in CODE_LANGUAGES]
+    pairs = [[name, other] for other in code for name in languages if name not in code]
+    uses = [("all routed", "router", "whole", languages, ""),
+            ("told the language", "router", "told", languages, ""),
+            *((f"routed by {prefix} tokens", "router", str(prefix), languages, "") for prefix in prefixes),
+            ("random expert", "router", "random", languages, ""),
+            *((f"{name} alone", "one expert", "whole", [name], "") for name in languages),
+            *((f"{' + '.join(pair)} routed", "pairs", "whole", pair, "") for pair in pairs),
+            *((f"{' + '.join(pair)} averaged", "pairs", "whole", pair, "hidden") for pair in pairs),
+            ("all averaged", "average", "whole", languages, "hidden"),
+            ("mean of logits", "average", "whole", languages, "logits"),
+            ("posterior mixture", "average", "whole", languages, "posterior")]
+    table = pd.DataFrame(uses, columns=["use", "group", "router", "allowed", "average_experts"])
+    table = table.assign(common_expert="off", bodies=[len(use[3]) if use[4] else 1 for use in uses])
+    if has_common_expert:
+        common = table.assign(use=table.use + " + common", common_expert="on", bodies=table.bodies + 1)
+        alone = table[:1].assign(use="common alone", group="one expert", common_expert="alone")
+        table = pd.concat([table, common, alone], ignore_index=True)
+    return table
+
+
+def score_uses(model, data: PackedData, split: str, rows_per_language: int,
+               prefixes: list[int]) -> pd.DataFrame:
+    """Return every way of `list_uses` scored: its columns (allowed joined by commas), those of `summarize`,
+    active_parameters. "random expert" is the mean over experts of each row's nats.
+    """
+    uses, tables = list_uses(data.languages, model.common_expert is not None, prefixes), []
+    experts = {common: tabulate_experts(model, data, common, split, rows_per_language)
+               for common in sorted(set(uses.common_expert) - {"alone"})}
+    for use in uses.itertuples(index=False):
+        if use.average_experts or use.common_expert == "alone":
+            forward = use_forward(common_expert=use.common_expert, allowed_experts=use.allowed,
+                                  average_experts=use.average_experts or None)
+            scores = score_model(model, forward, data, split, rows_per_language)
+        else:
+            scores = take_experts(model, data, split, experts[use.common_expert], use.router, use.allowed)
+        tables.append(summarize(scores).assign(**use._asdict() | {"allowed": ",".join(use.allowed)},
+                                               active_parameters=model.active_parameters(use.bodies)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def take_experts(model, data: PackedData, split: str, experts: pd.DataFrame, router: str,
+                 allowed: list[str]) -> pd.DataFrame:
+    """Return `tabulate_experts`' table with the nats of the expert that the router takes for each row."""
+    nats, languages = experts[data.languages].to_numpy(), data.languages
+    if router == "random":
+        taken = nats[:, [languages.index(name) for name in allowed]].mean(axis=1)
+    else:
+        taken = nats[np.arange(len(nats)), choose_experts(model, data, split, experts, router, allowed)]
+    return experts.drop(columns=languages).assign(nats=taken)
+
+
+def choose_experts(model, data: PackedData, split: str, experts: pd.DataFrame, router: str,
+                   allowed: list[str]) -> np.ndarray:
+    """Return the number of the expert that the router takes for each row, (N,)."""
+    if router == "told":
+        return experts.language.map(data.languages.index).to_numpy()
+    ids = torch.from_numpy(data.rows(split)[experts.row.to_numpy()].astype(np.int64)).to(model.device)
+    return model.route(ids, None, allowed, None if router == "whole" else int(router)).cpu().numpy()
+
+
+def keep_experts(model, data: PackedData, split: str, experts: pd.DataFrame) -> pd.DataFrame:
+    """Return what a modular model is worth with some of its experts only, the router choosing among those.
+
+    One line per subset of experts and language: kept (joined by commas), n_kept, language, is_kept,
+    nats_per_token, perplexity, bits_per_byte.
+    """
+    tables = []
+    for size in range(1, len(data.languages) + 1):
+        for subset in map(list, itertools.combinations(data.languages, size)):
+            scores = summarize(take_experts(model, data, split, experts, "whole", subset))
+            is_kept = scores.language.isin(subset)
+            tables.append(scores.assign(kept=",".join(subset), n_kept=size, is_kept=is_kept))
+    return pd.concat(tables, ignore_index=True)
+
+
+def own_nats(model, data: PackedData, split: str, rows_per_language: int) -> dict[str, np.ndarray]:
+    """Return {language: nats (N,) of its rows under its own expert}, of the languages that have one."""
+    names, asked = model.config.languages, (data, split, rows_per_language)
+    return {name: score_model(model, expert_forward(names.index(name)), *asked, [name]).nats.to_numpy()
+            for name in data.languages if name in names}
+
+
+def share_routed(model, data: PackedData, language: str, expert: str, split: str,
+                 rows_per_language: int) -> float:
+    """Return the share of a language's rows that the router sends to an expert."""
+    if expert not in model.config.languages:
+        return 0.0
+    rows = data.rows(split)[data.row_numbers(split, language, rows_per_language)]
+    return float((model.router.route(rows) == model.config.languages.index(expert)).mean())

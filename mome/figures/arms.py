@@ -1,0 +1,155 @@
+"""Figures that any chapter may use: arms, their differences, curves, lines, heat maps, bars."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import ticker
+
+from mome.evaluate.intervals import mean_interval
+from mome.figures import style
+from mome.languages import language_name
+
+
+def plot_arms(table: pd.DataFrame, value: str, label: str, *, arm: str = "arm", panel: str = "language",
+              log: bool = False, bounds: dict[str, dict[str, float]] | None = None) -> plt.Figure:
+    """Every seed as a point, the mean as a bar, a 95 % t interval for two seeds or more; a panel per `panel`.
+
+    With `log` the axis is logarithmic and mean and interval are taken of logarithms, as suits perplexity.
+    `bounds` maps a name to {panel value: level}, drawn as a dashed line.
+    """
+    panels, arms = list(table[panel].unique()), list(table[arm].unique())[::-1]
+    figure, axes = style.start_panels(len(panels), 2.2 + 2.9 * len(panels), 1.5 + 0.42 * len(arms))
+    colors = style.language_palette(panels) if panel == "language" else dict.fromkeys(panels, style.BLUE)
+    for ax, (name, color) in zip(axes, colors.items(), strict=True):
+        part = table[table[panel] == name]
+        for height, arm_name in enumerate(arms):
+            if (part[arm] == arm_name).any():
+                draw_seeds(ax, part[part[arm] == arm_name][value].to_numpy(), height, color, log)
+        for bound, levels in (bounds or {}).items():
+            if name in levels:
+                ax.axvline(levels[name], color="grey", ls="--", lw=1)
+                ax.text(levels[name], -0.72, f" {bound}", fontsize=7.5, color="grey", ha="left", va="bottom")
+        ax.set(title=language_name(name), xlabel=label, ylim=(-0.75, len(arms) - 0.25), xmargin=0.15,
+               yticks=range(len(arms)), yticklabels=arms)
+        if log:
+            ax.set_xscale("log")
+            ax.xaxis.set(major_locator=ticker.MaxNLocator(5, steps=[1, 2, 5, 10]),
+                         major_formatter="{x:,.0f}", minor_locator=ticker.NullLocator())
+    return figure
+
+
+def draw_seeds(ax: plt.Axes, values: np.ndarray, height: float, color: str, log: bool) -> None:
+    """Draw `values` as points at `height`, with their mean and its interval, of logarithms with `log`."""
+    mean, low, high = np.exp(mean_interval(np.log(values))) if log else mean_interval(values)
+    ax.scatter(values, np.full(len(values), height), s=22, color=color, alpha=0.55, zorder=3, lw=0)
+    ax.plot([mean, mean], [height - 0.25, height + 0.25], color=color, lw=2.4, zorder=4)
+    ax.plot([low, high], [height, height], color=color, lw=1.4)
+    style.annotate_points(ax, [f"{mean:.4g}"], [mean], [height + 0.25], rise=1)
+
+
+def plot_differences(comparisons: pd.DataFrame, label: str, margin: float | None = None) -> plt.Figure:
+    """Each arm minus its baseline, mean and 95 % interval, best on top; filled where the interval has no 0.
+
+    Columns: those of `compare_arms`. One seed has no interval, only its mean. `margin` is shaded.
+    """
+    table = comparisons.sort_values("difference", ascending=False).reset_index(drop=True)
+    _, ax = plt.subplots(figsize=(7.8, 1.2 + 0.33 * len(table)))
+    looks = {"better": {"color": style.GREEN}, "worse": {"color": style.ORANGE},
+             "cannot tell": {"color": "#7F7F7F", "mfc": "white"}}
+    for height, row in enumerate(table.itertuples()):
+        ax.plot([row.low, row.high], [height, height], color=looks[row.verdict]["color"], lw=1.6)
+        ax.plot(row.difference, height, "o", ms=6.5, **looks[row.verdict])
+    style.annotate_points(ax, table.difference.map("{:+.3f}".format), table.difference, table.index)
+    ax.axvline(0, color="black", lw=1)
+    if margin is not None:
+        ax.axvspan(-margin, margin, color="grey", alpha=0.15, lw=0)
+    for verdict, look in looks.items():
+        ax.plot([], [], "o", label=verdict, **look)
+    ax.set(xlabel=label, ylim=(-0.7, len(table) - 0.3), xmargin=0.1)
+    ax.set_yticks(table.index, table.arm)
+    return style.put_legend(ax, title=f"than {table.baseline[0]}", title_fontsize=8.5)
+
+
+def plot_learning_curves(history: pd.DataFrame, value: str, label: str, by: str, colors: dict[str, str],
+                         reference: dict[str, float] | None = None) -> plt.Figure:
+    """`value` against tokens seen, a colour per `by`: seeds as thin lines, their mean as a thick one."""
+    _, ax = plt.subplots(figsize=(7.6, 4))
+    for name, part in history.dropna(subset=[value]).groupby(by, sort=False):
+        draw_curves(ax, part, "tokens", value, colors[name], name, 3.5)
+    for name, level in (reference or {}).items():
+        style.draw_level(ax, level, name, 0.01, "left")
+    ax.set(xlabel="thousand training tokens seen", ylabel=label)
+    return style.put_legend(ax)
+
+
+def draw_curves(ax: plt.Axes, part: pd.DataFrame, x: str, y: str, color, name: str, ms: float) -> None:
+    """Draw `y` against thousands of `x`: a thin line per seed, their mean as a thick one."""
+    for _, seed in part.groupby("seed"):
+        ax.plot(seed[x] / 1e3, seed[y], color=color, lw=0.7, alpha=0.5)
+    mean = part.groupby(x)[y].mean()
+    ax.plot(mean.index / 1e3, mean, color=color, lw=2.2, marker="o", ms=ms, label=language_name(name))
+
+
+def plot_lines(table: pd.DataFrame, x: str, y: str, by: str, xlabel: str, ylabel: str, *,
+               panel: str | None = None, bounds: dict[str, float] | None = None,
+               colors: dict[str, str] | None = None, log_x: bool = False, markers: bool = True) -> plt.Figure:
+    """Mean `y` by `x`, a line per value of `by`, a panel per `panel`; `bounds` maps names to levels."""
+    panels = list(table[panel].unique()) if panel else [None]
+    names = list(table[by].unique())
+    colors = colors or dict(zip(names, style.SERIES_COLORS * len(names), strict=False))
+    _, axes = style.start_panels(len(panels), 3.0 + 3.4 * len(panels) + 1.6 * (len(panels) == 1), 3.8)
+    for ax, title in zip(axes, panels, strict=True):
+        part = table if panel is None else table[table[panel] == title]
+        for name, marker in zip(names, style.MARKERS * len(names), strict=False):
+            line = part[part[by] == name].groupby(x)[y].mean()
+            ax.plot(line, marker=marker if markers else "", ms=4.5, lw=1.7, color=colors[name],
+                    label=language_name(name).replace("_", " "))
+        for name, level in (bounds or {}).items():
+            style.draw_level(ax, level, name, 0.99, "right")
+        ax.set(xlabel=xlabel, title="" if title is None else language_name(title))
+        if log_x:
+            style.set_log_ticks(ax, table[x])
+        elif table[x].nunique() <= 8 and (table[x] % 1 == 0).all():
+            ax.set_xticks(np.unique(table[x]))
+    axes[0].set(ylabel=ylabel)
+    return style.put_legend(axes[-1])
+
+
+def plot_intervals(table: pd.DataFrame, row: str, by: str, label: str) -> plt.Figure:
+    """`value` with its interval `low` to `high`, a row per value of `row`, a colour per value of `by`."""
+    rows, names = table[row].unique()[::-1], table[by].unique()
+    _, ax = plt.subplots(figsize=(7.8, 1.2 + 0.45 * len(rows)))
+    colors = (style.BLUE, style.ORANGE, style.GREEN, style.PINK)
+    for number, (name, color) in enumerate(zip(names, colors, strict=False)):
+        part = table[table[by] == name].set_index(row).loc[rows]
+        heights = np.arange(len(rows)) - (number - (len(names) - 1) / 2) * 0.22
+        ax.errorbar(part.value, heights, xerr=[part.value - part.low, part.high - part.value], fmt="o",
+                    color=color, capsize=3, lw=1.4, label=name)
+        style.annotate_points(ax, part.value.map("{:.4f}".format), part.value, heights, rise=4)
+    ax.set(xlabel=label, ymargin=0.15)
+    ax.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows])
+    return style.put_legend(ax)
+
+
+def plot_matrix(matrix: pd.DataFrame, *, label: str, row_label: str, column_label: str, form: str = ".2f",
+                cmap: str = "crest", ax: plt.Axes | None = None, **limits) -> plt.Figure:
+    """A labelled heat map; rows and columns that are languages are written out. `limits` are seaborn's."""
+    ax = ax or plt.subplots(figsize=(1.6 + 1.0 * matrix.shape[1], 1.3 + 0.55 * matrix.shape[0]))[1]
+    sns.heatmap(matrix.rename(index=language_name, columns=language_name), annot=True, fmt=form, cmap=cmap,
+                cbar_kws={"label": label}, linewidths=1, ax=ax, **limits)
+    ax.set(xlabel=column_label, ylabel=row_label)
+    ax.tick_params(axis="both", rotation=0)
+    return ax.figure
+
+
+def plot_language_bars(values: pd.Series, label: str, form: str = "{:.2f}", *, ax: plt.Axes | None = None,
+                       width: float = 0.65) -> plt.Figure:
+    """One bar per language. `values` is indexed by language; `label` holds unit and direction."""
+    ax = ax or plt.subplots(figsize=(1.6 + 0.9 * max(3, len(values)), 3.8))[1]
+    palette = style.language_palette(values.index)
+    ax.bar([language_name(x) for x in palette], values, color=list(palette.values()), width=width)
+    ax.set(ylabel=label, ymargin=0.12)
+    ax.grid(axis="x", visible=False)
+    style.annotate_bars(ax, form)
+    return ax.figure

@@ -1,0 +1,94 @@
+"""Figures of distillation: alpha and both terms while training, the cache, time, the microscope."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from mome.figures import style
+
+
+def plot_alpha_traces(history: pd.DataFrame) -> plt.Figure:
+    """alpha at every optimizer step, a panel per arm, a line per seed; how often it is exactly 0.5."""
+    n = history.arm.nunique()
+    figure, axes = plt.subplots(n, 1, figsize=(7.6, 1.0 + 1.15 * n), sharex=True, squeeze=False)
+    for ax, (arm, part) in zip(axes[:, 0], history.groupby("arm", sort=False), strict=True):
+        alternates = part.alpha.isin([0.0, 1.0]).all()
+        look = {"lw": 0, "marker": ".", "ms": 1.5} if alternates else {"lw": 1.3, "alpha": 0.8}
+        for _, seed in part.groupby("seed"):
+            ax.plot(seed.step, seed.alpha, color=style.BLUE, **look)
+        ax.set(ylim=(-0.08, 1.08), yticks=[0, 0.5, 1])
+        low, mean, high = part.alpha.agg(["min", "mean", "max"])
+        ax.set_title(f"{arm}: exactly 0.5 at {100 * (part.alpha == 0.5).mean():.0f} % of steps, "
+                     f"mean {mean:.3f}, {low:.3f} to {high:.3f}", fontsize=9)
+    axes[-1, 0].set(xlabel="optimizer step")
+    figure.supylabel("alpha (weight of hard labels)", fontsize=9)
+    return figure
+
+
+def plot_terms(history: pd.DataFrame, window: int = 9) -> plt.Figure:
+    """Both terms of the loss while training: nats per token, and the norm of their gradients at the logits.
+
+    Columns: seed, step, ce_loss, kd_loss, ce_grad_norm, kd_grad_norm. Running medians, their mean thick.
+    """
+    _, axes = plt.subplots(1, 2, figsize=(9.4, 3.6))
+    terms = (("ce", "hard labels (CE)", style.BLUE), ("kd", "teacher (KD)", style.ORANGE))
+    panels = (("loss", "loss", f"nats per token ({style.LOWER})"),
+              ("grad_norm", "gradient at the logits", "root mean square over tokens"))
+    for ax, (what, title, label) in zip(axes, panels, strict=True):
+        for term, name, color in terms:
+            curves = history.pivot(index="step", columns="seed", values=f"{term}_{what}")
+            curves = curves.rolling(window, center=True, min_periods=1).median()
+            ax.plot(curves, color=color, lw=0.7, alpha=0.5)
+            ax.plot(curves.mean(axis=1), color=color, lw=2.2, label=name)
+        ax.set(xlabel="optimizer step", ylabel=label, title=title)
+    axes[1].set_ylim(bottom=0)
+    return style.put_legend(axes[1])
+
+
+def plot_cache_bias(table: pd.DataFrame) -> plt.Figure:
+    """Bias and gradient error of KL from cached targets by their bytes. Columns: those of `measure_bias`."""
+    _, axes = plt.subplots(1, 2, figsize=(9.4, 3.6))
+    looks = (("drawn", "top half + draws", style.GREEN), ("lumped", "top k + lumped tail", style.BLUE),
+             ("dropped", "top k alone", style.ORANGE))
+    for ax, column in zip(axes, ("bias", "gradient_error"), strict=True):
+        for tail, name, color in looks:
+            part = table[table["tail"] == tail]
+            ax.plot(part.groupby("bytes_per_token")[column].mean(), color=color, lw=1.8, label=name)
+            ax.scatter(part.bytes_per_token, part[column], s=12, color=color, alpha=0.6, lw=0)
+        ax.set(xlabel="bytes per token in the cache (log scale)")
+        style.set_log_ticks(ax, table.bytes_per_token)
+    axes[0].axhline(0, color="black", lw=1)
+    axes[0].set(ylabel="cached minus full KL, nats per token\n(0 is unbiased)")
+    axes[1].set(yscale="log", ylabel=f"error of the mean gradient, relative\n(log scale, {style.LOWER})")
+    return style.put_legend(axes[1])
+
+
+def plot_quality_for_time(table: pd.DataFrame, value: str, label: str) -> plt.Figure:
+    """`value` by training time, seeds as points. Columns: arm, seed, time, kind (a colour each)."""
+    _, ax = plt.subplots(figsize=(8.2, 4.2))
+    colors = (style.BLUE, style.GREEN, style.ORANGE, style.PINK)
+    for (kind, part), color in zip(table.groupby("kind", sort=False), colors, strict=False):
+        ax.scatter(part.time, part[value], s=16, color=color, alpha=0.5, lw=0)
+        means = part.groupby("arm")[["time", value]].mean().sort_values(["time", value])
+        line = "-" if means.time.nunique() == len(means) else ""
+        ax.plot(means.time, means[value], "o", ls=line, color=color, ms=7, lw=1.2, label=kind)
+        for number, (arm, mean) in enumerate(means.iterrows()):
+            ax.annotate(arm, (mean.time, mean[value]), xytext=(8, (-9, 3)[number % 2]),
+                        textcoords="offset points", fontsize=8, color=color)
+    ax.set(xlabel="training time, as a multiple of the first hard-label arm's", ylabel=label, xmargin=0.22,
+           ymargin=0.12, xlim=(0, None))
+    return style.put_legend(ax)
+
+
+def plot_loss_by_position(table: pd.DataFrame, alpha: float) -> plt.Figure:
+    """Hard-label and KD part of each token's loss, percent. Columns: those of `loss_by_position`."""
+    total = (alpha * table.ce + (1 - alpha) * table.kd).sum() / 100
+    shares = pd.DataFrame({f"hard label, alpha = {alpha:g}": alpha * table.ce / total,
+                           f"teacher, 1 - alpha = {1 - alpha:g}": (1 - alpha) * table.kd / total})
+    size, colors = (max(7.0, 0.3 * len(table)), 3.8), [style.BLUE, style.ORANGE]
+    ax = shares.plot.bar(stacked=True, figsize=size, width=0.8, color=colors, xlabel="token to predict",
+                         ylabel="share of the sequence's loss, percent")
+    ax.set_xticks(range(len(table)), map(style.visible, table.token), size=8, family="monospace")
+    ax.set_xlim(-0.7, len(table) - 0.3)
+    ax.grid(axis="x", visible=False)
+    ax.legend(loc="upper right", fontsize=8.5, ncols=2)
+    return ax.figure

@@ -1,0 +1,131 @@
+"""Figures of the router: errors by length of text, costs, calibration, and what it reads token by token."""
+
+import html
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from mome.figures import style
+from mome.languages import language_name
+
+
+def plot_router_prefixes(scores: pd.DataFrame) -> plt.Figure:
+    """1 - weighted F1 by number of tokens read, log axes, a line per classifier, seeds as points."""
+    _, ax = plt.subplots(figsize=(8.4, 4.6))
+    order = scores[scores.whole_sequence].groupby("classifier").f1.mean().sort_values().index
+    colors = dict(zip(order[::-1], style.SERIES_COLORS * len(order), strict=False))
+    floor = 50 / scores.n_sequences.iloc[0]  # an error of 0 is drawn as half of one sequence, which is said
+    drawn = scores.assign(error=(100 * (1 - scores.f1)).clip(lower=floor))
+    for name, marker in zip(order, style.MARKERS * len(order), strict=False):
+        part = drawn[drawn.classifier == name]
+        ax.plot(part.groupby("prefix").error.mean(), marker=marker, ms=4.5, lw=1.6, color=colors[name],
+                label=name.replace("_", " "))
+        if "seed" in scores and scores.seed.nunique() > 1:
+            ax.scatter(part.prefix, part.error, s=8, color=colors[name], alpha=0.5, lw=0)
+    if drawn.error.min() < 2 * floor:
+        ax.axhline(floor, color="grey", ls=":", lw=1)
+        ax.text(0.01, floor * 1.08, "no error seen (drawn at half a sequence)", fontsize=8, color="grey",
+                transform=ax.get_yaxis_transform())
+    ax.set(yscale="log", xlabel="tokens read of the sequence (log scale)",
+           ylabel=f"1 - weighted F1, percent (log scale, {style.LOWER})")
+    ax.set_ylim(top=max(ax.get_ylim()[1], 10 * floor))  # where nobody errs, the line still needs an axis
+    style.set_log_ticks(ax, scores.prefix)
+    style.label_log_axis(ax.yaxis)
+    return style.put_legend(ax, title="worst to best on whole sequences", title_fontsize=8.5)
+
+
+def plot_router_cost(scores: pd.DataFrame) -> plt.Figure:
+    """Error on whole sequences beside time to fit, speed and megabytes; log axes, means over seeds."""
+    means = scores[scores.whole_sequence].groupby("classifier").mean(numeric_only=True).sort_values("f1")
+    floor = 50 / scores.n_sequences.iloc[0]  # where an error of 0 is drawn on the log axis; its label says 0
+    panels = ((100 * (1 - means.f1), f"1 - weighted F1, percent\n({style.LOWER})", "{:.2g}"),
+              (means.fit_seconds, f"seconds to fit\n({style.LOWER})", "{:.2g}"),
+              (means.sequences_per_second, f"sequences per second\n({style.HIGHER})", "{:,.0f}"),
+              (means.stored_bytes / 1e6, f"megabytes stored\n({style.LOWER})", "{:.2g}"))
+    names = means.index.str.replace("_", " ")
+    figure, axes = style.start_panels(4, 13, 0.9 + 0.38 * len(means))
+    for ax, (values, label, form) in zip(axes, panels, strict=True):
+        drawn = values.clip(lower=floor) if ax is axes[0] else values
+        ax.scatter(drawn, names, color=style.BLUE, zorder=3)
+        style.annotate_points(ax, values.map(form.format), drawn, names, rise=6)
+        ax.set(xlabel=label, xscale="log", xmargin=0.18, ymargin=0.12)
+        ax.xaxis.minorticks_off()
+    return figure
+
+
+def plot_router_errors(intervals: pd.DataFrame, claimed: float | None = None) -> plt.Figure:
+    """Percent misread with its 95 % interval, best on top. Columns: classifier, error, low, high."""
+    table = intervals.sort_values("error", ascending=False)
+    figure, ax = plt.subplots(figsize=(7.6, 1.0 + 0.36 * len(table)))
+    names = table.classifier.str.replace("_", " ")
+    ax.errorbar(table.error, names, xerr=[table.error - table.low, table.high - table.error], fmt="o",
+                color=style.BLUE, capsize=3, lw=1.4)
+    style.annotate_points(ax, table.error.map("{:.2f}".format), table.error, names, size=8)
+    if claimed is not None:
+        ax.axvline(claimed, color="grey", ls="--", lw=1)
+        ax.text(claimed, 1.01, f"claimed: {claimed:g}", fontsize=8, color="grey", ha="center", va="bottom",
+                transform=ax.get_xaxis_transform())
+    ax.set(xlabel=f"sequences misread, percent ({style.LOWER})", xlim=(-0.03 * table.high.max(), None),
+           ymargin=0.12)
+    return figure
+
+
+def plot_reliability(tables: dict[str, pd.DataFrame]) -> plt.Figure:
+    """Accuracy by confidence, a panel per classifier, points by their share. Tables: of `reliability`."""
+    figure, axes = style.start_panels(len(tables), 1.0 + 3.0 * len(tables), 3.5)
+    for ax, (name, table) in zip(axes, tables.items(), strict=True):
+        ax.plot([0, 1], [0, 1], color="grey", ls="--", lw=1)
+        ax.plot(table.confidence, table.accuracy, color=style.BLUE, lw=1)
+        sizes = 15 + 300 * table.n / table.n.sum()
+        ax.scatter(table.confidence, table.accuracy, s=sizes, color=style.BLUE, alpha=0.8, lw=0)
+        ax.set(title=name, xlabel="confidence (largest probability)", xlim=(0, 1.03), ylim=(0, 1.03))
+    axes[0].set(ylabel="accuracy")
+    return figure
+
+
+def color_text(pieces: list[str], probabilities: np.ndarray, languages: list[str]) -> str:
+    """Return HTML of the tokens' texts, each on the colour of the language that is most probable after it.
+
+    `probabilities` is (tokens, languages). The surer, the stronger the colour; a token's title says its
+    numbers.
+    """
+    palette, spans = style.language_palette(languages), []
+    names = [html.escape(language_name(name)) for name in palette]
+    for piece, probs in zip(pieces, probabilities, strict=True):
+        best = int(probs.argmax())
+        # From one over the number of languages, where nothing is known, to 1.
+        strength = (probs[best] - 1 / len(languages)) / (1 - 1 / len(languages))
+        color = f"{palette[languages[best]]}{round(20 + 150 * max(0.0, float(strength))):02x}"
+        numbers = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, probs, strict=True))
+        text = html.escape(piece).replace("\n", "&crarr;\n")
+        spans.append(f'<span style="background:{color};color:#000" title="{numbers}">{text}</span>')
+    key = " ".join(f'<span style="background:{color}aa;color:#000">&nbsp;{name}&nbsp;</span>'
+                   for name, color in zip(names, palette.values(), strict=True))
+    look = "font-family:monospace;line-height:1.6;background:#fff;padding:6px;white-space:pre-wrap"
+    return f'<div style="{look}">{key}<br><br>{"".join(spans)}</div>'
+
+
+def plot_router_trace(probabilities: pd.DataFrame, switch: int) -> plt.Figure:
+    """router_probs after each token, a line per language (column); `switch` tokens precede the change."""
+    _, ax = plt.subplots(figsize=(8.4, 3.4))
+    read = np.arange(1, len(probabilities) + 1)
+    for language, color in style.language_palette(probabilities.columns).items():
+        ax.plot(read, probabilities[language], color=color, lw=2, label=language_name(language))
+    ax.axvline(switch + 0.5, color="grey", ls="--", lw=1)
+    ax.text(switch + 0.5, 1.06, "the language changes", fontsize=8.5, color="grey", ha="center", va="bottom")
+    ax.set(xlabel="tokens read", ylabel="router probability", ylim=(-0.04, 1.05), xlim=(0.5, len(read) + 0.5))
+    return style.put_legend(ax)
+
+
+def plot_strongest_tokens(tokens: pd.DataFrame, n: int = 15) -> plt.Figure:
+    """The tokens that speak most for each language, a panel each, weight as bar length; a dot is a space."""
+    palette = style.language_palette(tokens.language)
+    figure, axes = style.start_panels(len(palette), 2.7 * len(palette), 0.8 + 0.25 * n, sharey=False)
+    for ax, (language, color) in zip(axes, palette.items(), strict=True):
+        part = tokens[tokens.language == language].head(n).iloc[::-1]
+        ax.barh(range(len(part)), part.weight, color=color, alpha=0.85)
+        ax.set_yticks(range(len(part)), [style.visible(token) for token in part.token], fontsize=8)
+        ax.set(title=language_name(language), xlabel="weight (logit per token)")
+        ax.grid(axis="y", visible=False)
+    return figure

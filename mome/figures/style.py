@@ -1,0 +1,91 @@
+"""One look for all figures: a colour per language everywhere, and the labels that several figures share."""
+
+import itertools
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib import ticker
+
+from mome.config import FIGURE_DPI
+
+# Okabe and Ito's palette, which most colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+LANGUAGE_COLORS = {"en": BLUE, "fr": ORANGE, "de": GREEN, "py": PINK}
+OTHER_COLORS = ("#E69F00", "#56B4E9", "#7F7F7F", "#A0522D", "#6A51A3", "#2F4F4F")
+SERIES_COLORS = ("#000000", ORANGE, BLUE, GREEN, PINK, "#E69F00", "#56B4E9", "#6A51A3", "#A0522D", "#7F7F7F",
+                 "#66A61E", "#BBBBBB")
+MARKERS = "osDv^<>PXpd*"
+LOWER, HIGHER = "lower is better", "higher is better"
+
+
+def language_palette(languages) -> dict[str, str]:
+    """Return {language: its own colour, or the next of the others} in the order of first appearance."""
+    others = itertools.cycle(OTHER_COLORS)
+    return {name: LANGUAGE_COLORS.get(name) or next(others) for name in dict.fromkeys(languages)}
+
+
+def set_style() -> None:
+    """Set the workbook's look for all later figures."""
+    sns.set_theme(style="whitegrid", context="notebook", font_scale=0.9, rc={
+        "figure.dpi": 110, "savefig.dpi": FIGURE_DPI, "figure.constrained_layout.use": True,
+        "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlesize": "medium",
+        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "grid.alpha": 0.5})
+
+
+def start_panels(n: int, width: float, height: float, sharey: bool = True) -> tuple[plt.Figure, np.ndarray]:
+    """Return a figure of `n` panels in a row, with one y axis for all by `sharey`, and its axes (n,)."""
+    figure, axes = plt.subplots(1, n, figsize=(width, height), sharey=sharey, squeeze=False)
+    return figure, axes[0]
+
+
+def annotate_bars(ax: plt.Axes, form: str, padding: float = 2, size: float = 8) -> None:
+    """Write its value at the end of every bar."""
+    for container in ax.containers:
+        ax.bar_label(container, fmt=form, padding=padding, fontsize=size)
+
+
+def annotate_points(ax: plt.Axes, texts, x, y, rise: float = 5, size: float = 7.5) -> None:
+    """Write each of `texts` above its point, `rise` printer's points higher."""
+    for text, *point in zip(texts, x, y, strict=True):
+        ax.annotate(text, point, xytext=(0, rise), textcoords="offset points", ha="center", fontsize=size)
+
+
+def draw_level(ax: plt.Axes, level: float, name: str, place: float, side: str) -> None:
+    """Draw a dashed line at the height `level`, its name above it at `place` (0 to 1) along the x axis."""
+    ax.axhline(level, color="grey", ls="--", lw=1)
+    ax.text(place, level, name, size=8, c="grey", ha=side, va="bottom", transform=ax.get_yaxis_transform())
+
+
+def put_legend(ax: plt.Axes, **options) -> plt.Figure:
+    """Put the legend to the right of the axes, where it hides nothing; return the figure."""
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5, **options)
+    return ax.figure
+
+
+def label_log_axis(axis) -> None:
+    """Write the ticks 1, 2, 3 and 5 of every decade as plain numbers."""
+    axis.set(major_locator=ticker.LogLocator(subs=(1, 2, 3, 5)), minor_formatter=ticker.NullFormatter(),
+             major_formatter=lambda value, _: f"{value:g}")
+
+
+def set_log_ticks(ax: plt.Axes, values) -> None:
+    """Make the x axis logarithmic, with a tick at each of `values` and nowhere else."""
+    ax.set_xscale("log")
+    ax.set_xticks(np.unique(values), [f"{tick:g}" for tick in np.unique(values)])
+    ax.xaxis.minorticks_off()
+
+
+def add_colorbar(axes: np.ndarray, label: str, ticks, form: str) -> None:
+    """Add one colour bar for heat maps that share their scale, right of all `axes`."""
+    bar = axes.flat[0].figure.colorbar(axes.flat[0].collections[0], ax=axes, label=label, ticks=ticks,
+                                       format=ticker.StrMethodFormatter(form), fraction=0.03, pad=0.01)
+    bar.minorticks_off()
+    bar.outline.set_visible(False)
+
+
+def visible(token: str) -> str:
+    """Return a token with its spaces and line ends written out; four spaces or more become `·x4`."""
+    text = re.sub(" {4,}", lambda run: f"·x{len(run[0])}", token)
+    return text.replace(" ", "·").replace("\n", "\\n").replace("\t", "\\t").replace("$", r"\$")

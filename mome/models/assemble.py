@@ -1,0 +1,55 @@
+"""Modular models from nothing and from experts trained apart; experts merged into one."""
+
+import copy
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+
+from mome.models.gpt2 import check_shapes
+from mome.models.modular import MoMEConfig, MoMEForCausalLM
+
+
+def build_moe(languages: list[str], body_config: GPT2Config, *, has_common_expert: bool,
+              tie_word_embeddings: bool, seed: int) -> MoMEForCausalLM:
+    """Return a modular model with weights drawn from `seed`; its experts are equal, all from one draw."""
+    config = MoMEConfig(languages, body_config.to_diff_dict(), has_common_expert, tie_word_embeddings)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = MoMEForCausalLM(config)
+    first, *others = [*model.experts.values(), *([model.common_expert] if has_common_expert else [])]
+    for other in others:  # one starting point keeps their ways of using the shared embedding comparable
+        other.load_state_dict(first.state_dict())
+    return model
+
+
+def assemble_experts(experts: dict[str, GPT2LMHeadModel], token_counts: torch.Tensor,
+                     tie_word_embeddings: bool) -> MoMEForCausalLM:
+    """Return the PLE model of experts trained apart: their bodies frozen, one embedding made of theirs.
+
+    Row v of the shared embedding is the mean of the experts' rows weighted by how often each language's
+    training text holds token v (token_counts (E, V)): a token that one language owns keeps that expert's row
+    exactly. Raises ValueError for experts of different shapes.
+    """
+    languages, tables = list(experts), [model.transformer.wte.weight for model in experts.values()]
+    check_shapes({language: model.config for language, model in experts.items()})
+    moe = build_moe(languages, experts[languages[0]].config, has_common_expert=False,
+                    tie_word_embeddings=tie_word_embeddings, seed=0)
+    shares = (token_counts + 1e-3) / (token_counts + 1e-3).sum(dim=0)
+    with torch.no_grad():
+        for language, model in experts.items():
+            weights = model.transformer.state_dict()
+            del weights["wte.weight"]
+            moe.experts[language].load_state_dict(weights)
+        mean = sum(share[:, None] * table for share, table in zip(shares, tables, strict=True))
+        for layer in (moe.embedding, moe.lm_head):
+            layer.weight.copy_(mean)
+    moe.experts.requires_grad_(False)
+    return moe
+
+
+def merge_experts(experts: list[PreTrainedModel]) -> PreTrainedModel:
+    """Return an expert of several's mean weights, which fits only those of one ancestor and one shape."""
+    check_shapes({str(number): expert.config for number, expert in enumerate(experts)})
+    merged, states = copy.deepcopy(experts[0]), [expert.state_dict() for expert in experts]
+    merged.load_state_dict({name: sum(state[name] for state in states) / len(states) for name in states[0]})
+    return merged

@@ -1,0 +1,55 @@
+"""GPT-2 shapes: the teacher, dense students and the bodies of experts."""
+
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
+
+from mome.scales import Shape
+
+BODY_SHAPE = ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")
+
+
+def gpt2_config(shape: Shape, vocab_size: int, context: int) -> GPT2Config:
+    """Return the GPT-2 configuration of a shape."""
+    # Dropout is off: within about one epoch it only slows learning. `gelu_pytorch_tanh` is GPT-2's own
+    # activation in one fused kernel instead of seven.
+    drops = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    return GPT2Config(**asdict(shape), **drops, vocab_size=vocab_size, n_positions=context, use_cache=False,
+                      bos_token_id=1, eos_token_id=2, pad_token_id=0, activation_function="gelu_pytorch_tanh")
+
+
+def build_gpt2(shape: Shape, vocab_size: int, context: int, seed: int) -> GPT2LMHeadModel:
+    """Return a GPT-2 with weights drawn from `seed`, leaving the caller's random state as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(gpt2_config(shape, vocab_size, context))
+
+
+def load_gpt2(path: Path) -> GPT2LMHeadModel:
+    """Return a saved GPT-2 in evaluation mode, read from safetensors only, never from a pickle."""
+    return GPT2LMHeadModel.from_pretrained(path, use_safetensors=True).eval()
+
+
+def build_body(config: GPT2Config) -> GPT2Model:
+    """Return a GPT-2 body, to be fed `inputs_embeds`: positions, blocks, final norm, but no token table."""
+    body = GPT2Model(config)
+    body.wte = None
+    return body
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return how many weights a module holds, shared ones counted once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def check_shapes(configs: dict[str, GPT2Config]) -> None:
+    """Raise ValueError unless all bodies have one shape."""
+    first, *others = configs
+    for other, name in product(others, BODY_SHAPE):
+        found, wanted = getattr(configs[other], name), getattr(configs[first], name)
+        if found != wanted:
+            raise ValueError(f"expert {other!r} has {name}={found}, {first!r} {wanted}; both need one")

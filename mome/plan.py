@@ -1,0 +1,91 @@
+"""What would be built: what is there and missing, minutes, disk. Nothing is built, torch is not loaded."""
+
+import shutil
+from dataclasses import dataclass
+from statistics import median
+
+from mome import store
+from mome.board import format_seconds
+from mome.config import store_dir
+from mome.recipe import Recipe, collect, list_ancestors
+
+FLOPS_PER_SECOND = 4e10  # of one core, for kinds of which this store has built none yet
+SECONDS_PER_TASK = 0.3
+SECONDS_TO_START = 8.0  # the cluster, and the libraries in its workers
+
+
+@dataclass
+class Plan:
+    """Recipes that are there and that are missing, parents first, with the seconds that each may take."""
+
+    there: list[Recipe]
+    missing: list[Recipe]
+    seconds: dict[str, float]
+    wanted: list[Recipe]  # what was asked for by itself
+
+    def sum_seconds(self, recipes: list[Recipe]) -> float:
+        return sum(self.seconds[recipe.name] for recipe in recipes)
+
+    @property
+    def chain(self) -> list[Recipe]:
+        """The critical path through what is missing: the longest chain of parents, first to last."""
+        chains: dict[str, list[Recipe]] = {}
+        for recipe in self.missing:
+            before = [chains[parent.name] for parent in recipe.parents().values() if parent.name in chains]
+            chains[recipe.name] = [*max(before, key=self.sum_seconds, default=[]), recipe]
+        return max(chains.values(), key=self.sum_seconds, default=[])
+
+    def priority(self) -> dict[str, float]:
+        """Return {name: seconds from the start of that recipe to the end of all that waits for it}."""
+        after: dict[str, float] = {}
+        for recipe in reversed(self.missing):
+            after[recipe.name] = after.get(recipe.name, 0.0) + self.seconds[recipe.name]
+            for parent in recipe.parents().values():
+                after[parent.name] = max(after.get(parent.name, 0.0), after[recipe.name])
+        return after
+
+    def wall(self, workers: int) -> float:
+        """Return about how many seconds a build takes with so many workers."""
+        longest = max(self.sum_seconds(self.chain), sum(self.seconds.values()) / workers)
+        return SECONDS_TO_START + longest if self.missing else 0.0
+
+
+def make_plan(needs) -> Plan:
+    """Return what is there and missing of the needs and, where one is missing, of what it is made from."""
+    is_there, wanted, rates = {}, collect(needs), measure_rates()
+    recipes = list(list_ancestors(
+        wanted, is_end=lambda recipe: is_there.setdefault(recipe.name, recipe.is_there)))
+    there = [recipe for recipe in recipes if is_there[recipe.name]]
+    missing = [recipe for recipe in recipes if not is_there[recipe.name]]
+    seconds = {recipe.name: SECONDS_PER_TASK + recipe.work() * rates.get(recipe.kind(), 1 / FLOPS_PER_SECOND)
+               for recipe in missing}
+    return Plan(there, missing, seconds, wanted)
+
+
+def measure_rates() -> dict[str, float]:
+    """Return {kind: seconds per operation} as this store's own builds took them, their median."""
+    found: dict[str, list[float]] = {}
+    for _, manifest in store.list_manifests():
+        if manifest.get("work") and manifest.get("seconds") and not manifest.get("is_resumed"):
+            found.setdefault(manifest["kind"], []).append(manifest["seconds"] / manifest["work"])
+    return {kind: median(values) for kind, values in found.items()}
+
+
+def describe_plan(plan: Plan, workers: int) -> str:
+    """Return the plan in words, a line per kind of what is missing."""
+    if not plan.missing:
+        return f"nothing to build: all {len(plan.there)} are there"
+    lines = [f"{len(plan.there)} there, {len(plan.missing)} to build"]
+    for kind in dict.fromkeys(recipe.kind() for recipe in plan.missing):
+        recipes = [recipe for recipe in plan.missing if recipe.kind() == kind]
+        titles = list(dict.fromkeys(recipe.title for recipe in recipes))
+        some = ", ".join(titles[:3]) + (f", and {len(titles) - 3} more" if len(titles) > 3 else "")
+        time = format_seconds(plan.sum_seconds(recipes))
+        lines.append(f"  {len(recipes):3d} {kind:20s} {time:>8s}  {some}")
+    nearest = next(folder for folder in [store_dir(), *store_dir().parents] if folder.exists())
+    disk, free = sum(recipe.size() for recipe in plan.missing) / 1e9, shutil.disk_usage(nearest).free / 1e9
+    chain, longest = " > ".join(recipe.title for recipe in plan.chain), plan.sum_seconds(plan.chain)
+    lines += [f"about {plan.wall(workers) / 60:.1f} minutes with {workers} worker{'s' * (workers > 1)}; "
+              f"about {disk:.2f} GB of disk, {free:.0f} GB are free",
+              f"critical path ({format_seconds(longest)}): {chain}"]
+    return "\n".join(lines)

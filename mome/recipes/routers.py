@@ -1,0 +1,199 @@
+"""Recipes of routers: the workbook's own, and each classifier that it is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mome.checks import check_range
+from mome.languages import CODE_LANGUAGES
+from mome.recipe import Recipe, Table
+from mome.recipes.data import Corpus, Data, OtherRows
+from mome.router import check_classifier_options
+
+ROUTER_SEED = 42
+COMMENT_SHARES = (0.0, 0.25, 0.5, 0.75, 0.9)  # of a file's characters
+MIXES = tuple(number / 10 for number in range(11))  # of a row's tokens
+
+
+@dataclass(frozen=True)
+class FittedRouter(Recipe):
+    """The workbook's router, TF-IDF and logistic regression as one affine map; languages of `added` data
+    follow.
+    """
+
+    shown = ("languages",)
+
+    data: Data
+    rows_per_language: int
+    added: tuple[Data, ...] = ()
+    options: tuple[tuple[str, float], ...] = ()
+    seed: int = ROUTER_SEED
+
+    def check(self) -> None:
+        check_range("rows_per_language", self.rows_per_language, 1, whole=True)
+        object.__setattr__(self, "options", fill_options("logistic_regression", self.options))
+
+    @classmethod
+    def of(cls, setting, added: tuple[Data, ...] = (), data: Data | None = None) -> FittedRouter:
+        return cls(data or Data.of(setting), setting.scale.router_rows, added)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return tuple(language for data in (self.data, *self.added) for language in data.languages)
+
+    def build(self, folder: Path) -> None:
+        from mome.router.affine import fit_affine
+
+        added = tuple(data.open() for data in self.added)
+        options = read_options("logistic_regression", self.options)
+        router, _ = fit_affine(self.data.open(), self.rows_per_language, self.seed, added, **options)
+        router.save(folder / "router.safetensors")
+
+    def open(self):
+        """Return the `Router`; ValueError when it was fitted on another tokenizer's ids."""
+        from mome.router.affine import Router
+
+        return Router.load(self.folder / "router.safetensors", self.data.open().tokenizer)
+
+    def work(self) -> float:
+        return 1e6 * self.rows_per_language * len(self.languages)
+
+
+def fill_options(classifier: str, options) -> tuple[tuple[str, float], ...]:
+    """Return all options of a classifier as sorted pairs of numbers, so that a default said and unsaid is one
+    value.
+    """
+    chosen = check_classifier_options(classifier, read_whole(options))
+    return tuple(sorted((name, float(value)) for name, value in chosen.items()))
+
+
+def read_options(classifier: str, options) -> dict:
+    """Return the pairs as the classifier takes them: whole numbers where it asks for whole numbers."""
+    return check_classifier_options(classifier, read_whole(options))
+
+
+def read_whole(options) -> dict:
+    return {name: int(value) if float(value).is_integer() else value for name, value in dict(options).items()}
+
+
+@dataclass(frozen=True)
+class ComparedClassifier(Table):
+    """One classifier fitted on whole training rows, and what it reads of held-out ones, at every prefix."""
+
+    shown = ("classifier",)
+
+    data: Data
+    classifier: str
+    rows_per_language: int
+    prefixes: tuple[int, ...]
+    options: tuple[tuple[str, float], ...] = ()
+    seed: int = ROUTER_SEED
+    split: str = "validation"
+
+    def check(self) -> None:
+        for prefix in self.prefixes:
+            check_range("prefixes", prefix, 1, whole=True)
+        if len(self.data.languages) < 2:
+            raise ValueError(f"languages={list(self.data.languages)!r} is not allowed; give two or more")
+        object.__setattr__(self, "options", fill_options(self.classifier, self.options))
+
+    @classmethod
+    def of(cls, setting, classifier: str, prefixes, split_seed: int = 0) -> ComparedClassifier:
+        return cls(Data.of(setting, split_seed), classifier, setting.scale.router_rows, prefixes)
+
+    def tabulate(self):
+        """Return the tables of `compare_classifier`: scores and predictions."""
+        from mome.router.compare import compare_classifier
+
+        options = read_options(self.classifier, self.options)
+        scores, predictions = compare_classifier(self.data.open(), self.classifier, self.rows_per_language,
+                                                 list(self.prefixes), self.seed, self.split, **options)
+        return {"scores": scores, "predictions": predictions}
+
+    def work(self) -> float:
+        slow = {"neural_net": 40, "gradient_boosting": 30, "k_nearest_neighbours": 10, "random_forest": 10,
+                "paper_pipeline": 5}.get(self.classifier, 1)
+        return 4e6 * slow * self.rows_per_language * len(self.data.languages)
+
+
+@dataclass(frozen=True)
+class ProbedClassifier(Table):
+    """What a fitted classifier makes of text it was never shown: another domain, commented code, mixes,
+    strangers.
+    """
+
+    shown = ("classifier",)
+
+    data: Data
+    classifier: str
+    rows_per_language: int
+    strangers: Corpus | None
+    mixes: tuple[float, ...] = MIXES
+    comment_shares: tuple[float, ...] = COMMENT_SHARES
+    mix_rows: int = 200
+    stranger_rows: int = 200
+    comment_rows: int = 300
+    comment_seed: int = 0
+    options: tuple[tuple[str, float], ...] = ()
+    seed: int = ROUTER_SEED
+
+    def check(self) -> None:
+        object.__setattr__(self, "options", fill_options(self.classifier, self.options))
+
+    def tabulate(self):
+        """Return the tables domains, mixes, strangers, answers and comments; those that do not apply are left
+        out.
+        """
+        import pandas as pd
+
+        from mome.router import probes
+
+        data, models = self.data.open(), fit_models(self)
+        tables = {"domains": probes.read_domains(models, data, {}),
+                  "mixes": probes.read_mixes(models, data, list(self.mixes), self.mix_rows)}
+        if self.strangers:
+            found = probes.read_strangers(models, data, self.strangers.open(), self.stranger_rows)
+            tables["strangers"], tables["answers"] = found
+        code = next((name for name in data.languages if name in CODE_LANGUAGES), None)
+        if code:
+            texts, shares = pd.read_parquet(self.data.folder / "documents.parquet"), list(self.comment_shares)
+            texts = texts.query("split == 'validation' and kept")
+            asked = shares, self.comment_rows, self.comment_seed
+            tables["comments"] = probes.read_commented_code(models, data, texts, code, *asked)
+        return tables
+
+    def work(self) -> float:
+        return 1.5e11  # to put comments into all held-out code, share by share
+
+
+def fit_models(recipe) -> dict:
+    """Return {classifier: fitted pipeline} of a recipe, as the probes take them."""
+    from mome.router.classifiers import fit_classifier
+
+    options = read_options(recipe.classifier, recipe.options)
+    return {recipe.classifier: fit_classifier(recipe.data.open(), recipe.classifier, recipe.rows_per_language,
+                                              recipe.seed, **options)}
+
+
+@dataclass(frozen=True)
+class OtherReadings(Table):
+    """What a fitted classifier reads of another corpus' rows."""
+
+    is_optional, shown = True, ("classifier",)
+
+    data: Data
+    classifier: str
+    rows_per_language: int
+    other: OtherRows
+    options: tuple[tuple[str, float], ...] = ()
+    seed: int = ROUTER_SEED
+
+    def check(self) -> None:
+        object.__setattr__(self, "options", fill_options(self.classifier, self.options))
+
+    def tabulate(self):
+        from mome.router.probes import read_domains
+
+        table = read_domains(fit_models(self), self.data.open(), {"another": self.other.open()})
+        return table[table.domain == "another"]

@@ -1,0 +1,108 @@
+"""What every experiment starts from: a scale, languages and a corpus that was found. It fills recipes."""
+
+import time
+from dataclasses import dataclass
+
+from mome import store
+from mome.checks import check_shares
+from mome.languages import FETCHED, check_corpus, check_languages, corpus_languages, split_corpus
+from mome.recipes.data import BYTES_PER_TOKEN, Corpus
+from mome.scales import Scale, resolve_scale
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A scale, languages and the corpus, with why it was chosen."""
+
+    scale: Scale
+    languages: tuple[str, ...]
+    corpus: Corpus
+    reason: str
+
+    @property
+    def corpus_name(self) -> str:
+        """The corpus as a parameter names it: the same wherever and whenever it is read."""
+        return self.corpus.label
+
+
+def open_setting(scale: str | Scale, corpus: str, languages, overrides: dict | None = None,
+                 refresh: bool = False) -> Setting:
+    """Return the setting; nothing is built.
+
+    `auto` is the newest fetched corpus in the store that has the languages, else the first source that
+    answers. A fetched source without a date is its newest snapshot in the store, or with `refresh` and where
+    there is none, today's. Raises ValueError for languages that the corpus or `scale.shares` does not know,
+    CorpusUnavailable when `auto` finds nothing.
+    """
+    scale = resolve_scale(scale, overrides) if isinstance(scale, str) else scale
+    check_corpus(corpus)
+    languages = check_languages(languages, corpus_languages(corpus))
+    check_shares(scale.shares, languages)
+    return Setting(scale, tuple(languages), *find_corpus(corpus, languages, scale, refresh))
+
+
+def find_corpus(corpus: str, languages: list[str], scale: Scale, refresh: bool = False) -> tuple[Corpus, str]:
+    """Return the recipe of a corpus by its name, and why it is this one.
+
+    Raises ValueError for a snapshot of another day than today that the store does not hold, whole or begun.
+    """
+    from mome.data.corpora import corpus_candidates
+
+    source, snapshot = split_corpus(corpus)
+    sources = ("help", "wiki40b") if source == "auto" else (source,)
+    there = None if refresh else find_newest(sources, languages, scale, snapshot)
+    if source != "auto":
+        found, today = there or make_corpus(source, languages, scale, snapshot), time.strftime("%Y-%m-%d")
+        if snapshot not in ("", today) and not there and not store.unfinished_of(found.name).exists():
+            raise ValueError(f"corpus={corpus!r} is not in the store with {', '.join(languages)}, and its "
+                             f"day is over; give {source} or {source}@{today}")
+        return found, "chosen by name"
+    if there:
+        return there, "the newest in the store with the languages"
+    source, why = next(iter(corpus_candidates("auto", languages)))
+    return make_corpus(source, languages, scale), why
+
+
+def find_newest(sources, languages: list[str], scale: Scale, snapshot: str = "") -> Corpus | None:
+    """Return the newest corpus in the store with the languages, and maybe more, as it would be fetched now.
+
+    One streamed with common articles is cut by all its languages, so it must have just these.
+    """
+    found = []
+    for _, manifest in store.list_manifests("corpus"):
+        fields = manifest["fields"]
+        has_all = set(languages) <= set(fields["languages"])
+        is_asked = fields["source"] in {*sources} & {*FETCHED} and snapshot in ("", fields["snapshot"])
+        if not has_all or not is_asked:
+            continue
+        recipe = make_corpus(fields["source"], fields["languages"], scale, fields["snapshot"])
+        if recipe.is_there and (recipe.source != "wiki40b" or fields["languages"] == list(languages)):
+            found.append((recipe.snapshot, manifest["created"], recipe))
+    return max(found, key=lambda each: each[:2])[-1] if found else None
+
+
+def make_corpus(source: str, languages: list[str], scale: Scale, snapshot: str = "") -> Corpus:
+    """Return the recipe of a corpus; a folder's files are read for their hash."""
+    from mome.data.corpora import source_versions
+    from mome.data.folder import corpus_folder, hash_folder
+
+    if source.startswith("folder:") or source == "mini":
+        path = corpus_folder(source)
+        return Corpus(source.partition(":")[0], languages, files_sha256=hash_folder(path, languages),
+                      path=str(path.resolve()))
+    streamed = {"common_articles": scale.common_articles,
+                "characters": scale.tokens_per_language * BYTES_PER_TOKEN} if source == "wiki40b" else {}
+    snapshot, versions = snapshot or time.strftime("%Y-%m-%d"), source_versions(source, languages)
+    return Corpus(source, languages, snapshot, versions, **streamed)
+
+
+def find_second_corpus(setting: Setting, corpus: str) -> Corpus | None:
+    """Return the corpus of another domain: by name, for `auto` Debian's Reference beside help, else None."""
+    if corpus == "auto":
+        has_all = set(setting.languages) <= set(corpus_languages("reference"))
+        corpus = "reference" if setting.corpus.source == "help" and has_all else ""
+    if not corpus:
+        return None
+    check_corpus(corpus)
+    check_languages(setting.languages, corpus_languages(corpus))
+    return find_corpus(corpus, list(setting.languages), setting.scale)[0]

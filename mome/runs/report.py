@@ -1,0 +1,78 @@
+"""One self-contained page on a run or a sweep: claims, findings, figures, tables, configuration, versions."""
+
+import base64
+import json
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from mome.config import FIGURE_DPI, notebook_paths
+from mome.runs.compare import compare_runs, find_differences, read_metrics, read_runs
+from mome.runs.execute import describe_state
+from mome.runs.parameters import read_cells
+from mome.store import write_text
+
+MOST_LINES = 200  # of a table that are shown
+
+
+def write_report(out: Path) -> Path:
+    """Write `report.html` on the runs in a folder, and return its path."""
+    out = Path(out).resolve()
+    entries, runs = read_metrics(out), read_runs([out])
+    is_sweep = len(runs) > len({entry["notebook"] for entry in entries})
+    pages = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
+    write_text(out / "report.html", pages.get_template("report.html").render(
+        run=out.name, sections=[make_section(entry, entries, out) for entry in entries],
+        table=write_table(compare_runs(runs)) if is_sweep else "", failures=list_failures(runs),
+        claims=[finding for entry in entries for finding in entry["findings"] if finding["claim"]],
+        config=json.dumps({entry["folder"].name: [entry["parameters"], entry.get("versions")]
+                           for entry in entries}, indent=1)))
+    return out / "report.html"
+
+
+def list_failures(runs: pd.DataFrame) -> list[str]:
+    """Return a sentence on each failed run."""
+    return [f"{run.run} {describe_state(run.folder)}" for run in runs[runs.state == "failed"].itertuples()]
+
+
+def make_section(entry: dict, entries: list[dict], out: Path) -> dict:
+    """Return what the page tells of one run; of several of one notebook the title says what differs."""
+    folder, equals = entry["folder"], [other for other in entries if other["notebook"] == entry["notebook"]]
+    differing = find_differences(other["parameters"] for other in equals).iloc[equals.index(entry)].dropna()
+    executed = folder / "executed.ipynb"
+    title = " · ".join([entry["notebook"][:2], find_title(executed, entry["notebook"]),
+                        *(f"{name} {value}" for name, value in differing.items())])
+    return {**entry, "anchor": folder.name, "title": title,
+            "link": title if len(equals) > 1 else entry["notebook"],
+            "executed": executed.relative_to(out).as_posix() if executed.exists() else "",
+            "figures": [read_figure(folder / "figures" / f"{figure['name']}.png", figure["caption"])
+                        for figure in entry["figures"]],
+            "tables": [read_table(folder / "tables" / f"{name}.parquet") for name in entry["tables"]]}
+
+
+def find_title(executed: Path, notebook: str) -> str:
+    """Return a notebook's first heading, from the executed copy where there is one; else its name."""
+    paths = [executed, *(path for path in notebook_paths() if path.stem == notebook)]
+    texts = (cell["source"].strip() for path in filter(Path.exists, paths) for cell in read_cells(path)
+             if cell["kind"] == "markdown")
+    return next((text.splitlines()[0].lstrip("# ") for text in texts if text), notebook)
+
+
+def read_figure(path: Path, caption: str) -> dict:
+    """Return a PNG as text, with its width in inches: its letters are as large as the page's."""
+    content = path.read_bytes()
+    return {"image": base64.b64encode(content).decode(), "caption": caption,
+            "inches": round(int.from_bytes(content[16:20], "big") / FIGURE_DPI, 2)}
+
+
+def read_table(path: Path) -> dict:
+    table = pd.read_parquet(path)
+    note = f", the first {MOST_LINES}" if len(table) > MOST_LINES else ""
+    return {"title": f"{path.stem}: {len(table)} lines{note}", "body": write_table(table.head(MOST_LINES))}
+
+
+def write_table(table: pd.DataFrame) -> Markup:
+    """Return a table as HTML, its texts escaped by pandas."""
+    return Markup(table.to_html(index=False, na_rep="", float_format="{:.4g}".format, border=0))

@@ -1,0 +1,159 @@
+"""Sizes: one dial for everything that grows with the machine. Nothing here loads torch."""
+
+from dataclasses import dataclass, fields, replace
+
+from mome.checks import check_choice, check_range, check_shares
+from mome.values import Values
+
+
+@dataclass(frozen=True)
+class Shape(Values):
+    """A GPT-2 shape: layers, heads and width."""
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+
+    def check(self) -> None:
+        for field in fields(self):
+            check_range(field.name, getattr(self, field.name), 1, whole=True)
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd={self.n_embd} is not allowed; it must be a multiple of n_head="
+                             f"{self.n_head}")
+
+    def weights(self, vocab_size: int, context: int) -> int:
+        """Return a GPT-2's number of weights: tables, blocks of 12 D^2 + 13 D, final norm; head tied."""
+        width = self.n_embd
+        return (vocab_size + context) * width + self.n_layer * (12 * width**2 + 13 * width) + 2 * width
+
+    def flops(self, vocab_size: int) -> float:
+        """Return about how many operations a token takes in a training step: 6 per weight of a product."""
+        return 6.0 * (12 * self.n_layer * self.n_embd**2 + vocab_size * self.n_embd)
+
+
+@dataclass(frozen=True)
+class Optimizer(Values):
+    """How steps are taken: AdamW, linear warm-up and decay of the rate, gradients clipped by their norm."""
+
+    learning_rate: float
+    warmup_fraction: float = 0.05
+    weight_decay: float = 0.05
+    max_grad_norm: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.95)
+
+    def check(self) -> None:
+        for name in ("learning_rate", "max_grad_norm"):
+            check_range(name, getattr(self, name), 1e-8)
+        check_range("weight_decay", self.weight_decay, 0)
+        check_range("warmup_fraction", self.warmup_fraction, 0, 1)
+        for beta in self.betas:
+            check_range("betas", beta, 0, 1 - 1e-9)
+
+
+@dataclass(frozen=True)
+class Scale(Values):
+    """Everything that grows with the machine. Tokens are per language, batch_size in sequences per step."""
+
+    name: str
+    tokens_per_language: int  # most training tokens kept of each language
+    vocab_size: int
+    context: int  # tokens per sequence, T
+    teacher: Shape
+    student: Shape
+    expert: Shape  # bodies of the modular model
+    batch_size: int
+    micro_batch_size: int  # sequences per forward pass on one device
+    teacher_tokens: int  # training tokens the teacher sees, all languages together
+    student_tokens: int  # training tokens a student or expert sees, per language
+    teacher_lr: float
+    student_lr: float
+    targets_per_token: int  # cached teacher targets per position: half most probable tokens, half draws
+    evaluation_rows: int  # most held-out sequences scored per language
+    curve_rows: int  # the same, of the small curve that a training keeps
+    evaluations: int  # points of that curve
+    router_rows: int  # most training sequences per language a router is fitted on
+    tie_word_embeddings: bool = True  # of the modular model; the paper's head is untied, with a bias
+    warmup_fraction: float = 0.05
+    weight_decay: float = 0.05
+    max_grad_norm: float = 1.0
+    validation_fraction: float = 0.06
+    max_diff_percent: float = 5.0  # most that training tokens may differ, in percent of the largest
+    common_articles: bool = True  # keep an article only when every natural language has it
+    near_duplicates: float = 0.5  # Jaccard similarity from which a training text counts as a copy
+    shares: str | tuple[tuple[str, float], ...] = "equal"  # of training tokens; or imbalanced
+    mixed_precision: str = "no"  # no, bf16 or fp16; `mome bench precision` checks the choice
+    # What a step with a teacher takes, as a multiple of one on hard labels (`mome bench kd`): read from the
+    # cache, from one filled for it alone, off a teacher that runs, the paper's way. Declared: a measurement
+    # is in no name.
+    cached_time: float = 1.0
+    filled_time: float = 2.3
+    every_step_time: float = 2.0
+    original_time: float = 2.2
+
+    def check(self) -> None:
+        for name in ("tokens_per_language", "batch_size", "micro_batch_size", "teacher_tokens", "router_rows",
+                     "student_tokens", "evaluation_rows", "curve_rows", "evaluations"):
+            check_range(name, getattr(self, name), 1, whole=True)
+        check_range("context", self.context, 2, whole=True)  # the first token of a sequence is never a target
+        check_range("vocab_size", self.vocab_size, 300, 65_536, whole=True)
+        check_range("targets_per_token", self.targets_per_token, 2, self.vocab_size - 1, whole=True)
+        for name in ("teacher_lr", "student_lr", "cached_time", "filled_time", "every_step_time",
+                     "original_time"):
+            check_range(name, getattr(self, name), 1e-8)
+        self.optimizer(self.teacher_lr)  # which checks the rest of its values
+        check_range("validation_fraction", self.validation_fraction, 0.001, 0.4)
+        check_range("max_diff_percent", self.max_diff_percent, 0.01, 100)
+        check_range("near_duplicates", self.near_duplicates, 0.1, 1)
+        check_shares(self.shares)
+        check_choice("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
+        if self.micro_batch_size > self.batch_size:
+            raise ValueError(f"micro_batch_size={self.micro_batch_size} is not allowed; it must be at most "
+                             f"batch_size={self.batch_size}")
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.context
+
+    @property
+    def teacher_steps(self) -> int:
+        return max(2, self.teacher_tokens // self.tokens_per_step)
+
+    @property
+    def student_steps(self) -> int:
+        """Optimizer steps of one student on one language."""
+        return max(2, self.student_tokens // self.tokens_per_step)
+
+    def optimizer(self, learning_rate: float) -> Optimizer:
+        return Optimizer(learning_rate, self.warmup_fraction, self.weight_decay, self.max_grad_norm)
+
+
+SCALES = {scale.name: scale for scale in (
+    Scale("smoke", 60_000, 1_024, 64, Shape(2, 2, 96), Shape(2, 2, 48), Shape(2, 2, 48), 8, 8, 240_000,
+          30_000, 3e-3, 4e-3, 16, 48, 12, 3, 400, filled_time=2.1, every_step_time=1.6, original_time=1.9),
+    Scale("laptop", 520_000, 4_096, 128, Shape(4, 4, 256), Shape(3, 4, 128), Shape(3, 4, 128), 4, 4,
+          1_200_000, 128_000, 1e-3, 2e-3, 32, 160, 40, 6, 2_000),
+    # Sizes of the paper; tokens are asked for with `overrides` when more are wanted.
+    Scale("paper", 500_000_000, 32_000, 1_024, Shape(24, 16, 1_024), Shape(12, 12, 768), Shape(3, 6, 768),
+          1_024, 32, 6_000_000_000, 1_500_000_000, 3e-4, 5e-4, 64, 2_000, 500, 16, 20_000,
+          tie_word_embeddings=False, mixed_precision="bf16"))}
+
+
+def resolve_scale(scale: str, overrides: dict | None = None) -> Scale:
+    """Return the named scale, single values overridden, a shape's as a mapping: {"student": {"n_layer": 6}}.
+
+    Raises ValueError for an unknown scale, an unknown field, or a value that the field does not allow.
+    """
+    check_choice("scale", scale, list(SCALES))
+    return override("overrides", SCALES[scale], {} if overrides is None else overrides)
+
+
+def override(label: str, base: Values, changes: dict) -> Values:
+    """Return `base` with some of its fields changed, which errors call by `label`."""
+    known = [field.name for field in fields(base) if field.name != "name"]
+    if not isinstance(changes, dict):
+        raise ValueError(f"{label}={changes!r} is not allowed; give a mapping, names in: {', '.join(known)}")
+    for name, value in changes.items():
+        check_choice(label, name, known)
+        if isinstance(getattr(base, name), Shape):
+            changes = changes | {name: override(f"{label}[{name!r}]", getattr(base, name), value)}
+    return replace(base, **changes)

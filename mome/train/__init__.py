@@ -1,0 +1,1 @@
+"""Training: the one loop, its batches, its optimizer, its checkpoints, and what a step costs."""

@@ -1,0 +1,73 @@
+"""Figures of distillation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mome.figures import distill
+
+
+def test_alpha_traces_have_a_panel_an_arm_that_says_how_often_alpha_is_one_half():
+    history = pd.DataFrame([{"arm": arm, "seed": seed, "step": step, "alpha": alpha}
+                            for arm, alphas in (("adaptive", [0.5, 0.5, 0.6, 0.4]), ("by step", [0.0, 1.0]))
+                            for seed in (0, 1) for step, alpha in enumerate(alphas, 1)])
+    upper, lower = distill.plot_alpha_traces(history).axes
+    assert upper.get_title("center") + upper.get_title("left") == (
+        "adaptive: exactly 0.5 at 50 % of steps, mean 0.500, 0.400 to 0.600")
+    assert [line.get_ydata().tolist() for line in upper.lines] == [[0.5, 0.5, 0.6, 0.4]] * 2
+    assert {(line.get_marker(), line.get_linewidth()) for line in lower.lines} == {(".", 0)}
+    assert {line.get_marker() for line in upper.lines} == {"None"}
+    assert lower.get_xlabel() == "optimizer step"
+    assert lower.figure.get_size_inches() == pytest.approx((7.6, 1.0 + 2 * 1.15))
+
+
+def test_both_terms_are_drawn_once_a_seed_and_once_as_their_mean(legend_of):
+    history = pd.DataFrame([{"seed": seed, "step": step, "ce_loss": 3.0 + seed} for seed in (0, 1)
+                            for step in range(1, 6)]).assign(kd_loss=1.0, ce_grad_norm=0.9, kd_grad_norm=0.4)
+    history.loc[2, "ce_loss"] = 99.0  # a single outlier does not move a running median
+    loss, gradient = distill.plot_terms(history).axes
+    assert len(loss.lines) == len(gradient.lines) == 6
+    assert [float(np.mean(line.get_ydata())) for line in loss.lines] == [3.0, 4.0, 3.5, 1.0, 1.0, 1.0]
+    assert gradient.get_ylim()[0] == 0
+    assert legend_of(gradient) == ["hard labels (CE)", "teacher (KD)"]
+
+
+def test_the_cache_figure_draws_every_tail_and_every_draw(labels_of, legend_of):
+    table = pd.DataFrame([{"tail": tail, "bytes_per_token": 4 * k + 4, "bias": draw / 10, "gradient_error": 1}
+                          for tail in ("drawn", "lumped", "dropped") for k in (4, 8)
+                          for draw in range(3 if tail == "drawn" else 1)])
+    bias, error = distill.plot_cache_bias(table).axes
+    assert [len(points.get_offsets()) for points in bias.collections] == [6, 2, 2]
+    np.testing.assert_allclose(bias.lines[0].get_xydata(), [[20, 0.1], [36, 0.1]])
+    assert labels_of(bias.xaxis) == ["20", "36"]
+    assert legend_of(error) == ["top half + draws", "top k + lumped tail", "top k alone"]
+    assert (bias.get_yscale(), error.get_yscale()) == ("linear", "log")
+
+
+def test_quality_against_time_labels_every_arm_at_its_mean(legend_of):
+    table = pd.DataFrame({"arm": ["plain", "plain", "longer", "a", "b"], "seed": [0, 1, 0, 0, 0],
+                          "time": [1.0, 1.0, 2.0, 1.5, 1.5], "kind": ["alone"] * 3 + ["teacher"] * 2,
+                          "perplexity": [100.0, 110.0, 90.0, 80.0, 70.0]})
+    ax = distill.plot_quality_for_time(table, "perplexity", "perplexity").axes[0]
+    assert {text.get_text(): text.xy for text in ax.texts} == {
+        "plain": (1.0, 105.0), "longer": (2.0, 90.0), "b": (1.5, 70.0), "a": (1.5, 80.0)}
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "None"]  # equal times make no line
+    assert [len(points.get_offsets()) for points in ax.collections] == [3, 2]
+    assert ax.get_xlim()[0] == 0
+    assert legend_of(ax) == ["alone", "teacher"]
+
+
+def test_the_shares_of_a_sequences_loss_add_up_to_a_hundred_percent_stacked(labels_of, legend_of):
+    table = pd.DataFrame({"token": ["x", " y"], "ce": [2.0, 1.0], "kd": [0.5, 0.1]})
+    ax = distill.plot_loss_by_position(table, alpha=0.3).axes[0]
+    hard, soft = ax.containers
+    total = 0.3 * 3 + 0.7 * 0.6
+    assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(100)
+    assert [bar.get_height() for bar in hard] == pytest.approx([100 * 0.6 / total, 100 * 0.3 / total])
+    assert [bar.get_y() for bar in soft] == pytest.approx([bar.get_height() for bar in hard])
+    assert [bar.get_x() + 0.4 for bar in hard] == pytest.approx([0, 1])
+    assert labels_of(ax.xaxis) == ["x", "·y"]
+    assert legend_of(ax) == ["hard label, alpha = 0.3", "teacher, 1 - alpha = 0.7"]
+    assert ax.get_xlim() == pytest.approx((-0.7, 1.7))
+    long = distill.plot_loss_by_position(pd.concat([table] * 20, ignore_index=True), alpha=0.3)
+    assert (ax.figure.get_size_inches()[0], long.get_size_inches()[0]) == pytest.approx((7.0, 0.3 * 40))

@@ -1,0 +1,67 @@
+"""A small modular model, six rows of ids and an expert for each row."""
+
+import pickle
+
+import pytest
+import torch
+
+from mome.models.assemble import build_moe
+from mome.models.gpt2 import gpt2_config
+from mome.scales import Shape
+
+torch.set_num_threads(1)  # equal results run to run
+
+
+@pytest.fixture
+def languages():
+    return ["en", "fr", "de", "py"]
+
+
+@pytest.fixture
+def body_config():
+    return gpt2_config(Shape(1, 2, 16), 60, 24)
+
+
+@pytest.fixture
+def ids():
+    return torch.randint(3, 60, (6, 10), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def experts():
+    return torch.tensor([3, 0, 2, 2, 1, 0])
+
+
+@pytest.fixture
+def build(languages, body_config):
+    """Return a function that builds a model whose experts and router differ unless told otherwise."""
+    def build_one(has_common_expert=False, tie=True, distinct=True):
+        options = {"has_common_expert": has_common_expert, "tie_word_embeddings": tie}
+        model = build_moe(languages, body_config, seed=0, **options)
+        if distinct:
+            torch.manual_seed(1)
+            with torch.no_grad():
+                for body in [*model.experts.values(), *([model.common_expert] if has_common_expert else [])]:
+                    for parameter in body.parameters():
+                        parameter.add_(0.1 * torch.randn_like(parameter))
+                model.router.weight.normal_()
+                model.router.weight[:3] = 0
+        return model.eval()
+
+    return build_one
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.fixture
+def bomb(tmp_path):
+    """Bytes that leave a file when they are unpickled; no test may leave it."""
+    path = tmp_path / "exploded"
+    yield pickle.dumps(Bomb(path))
+    assert not path.exists(), "a pickle was executed"

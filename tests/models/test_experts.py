@@ -1,0 +1,43 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mome.models.experts import load_expert, save_expert
+from mome.models.gpt2 import build_body, gpt2_config
+from mome.scales import Shape
+
+
+def test_a_saved_expert_comes_back_bit_for_bit_with_what_is_known_of_it(tmp_path, build):
+    model, path = build(), tmp_path / "de.safetensors"
+    save_expert(model.experts["de"], path, language="de", tokenizer_sha256="", seed=3, data="abc")
+    body, header = load_expert(path, model)
+    saved = model.experts["de"].state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in body.state_dict().items())
+    shape = {"vocab_size": 60, "n_positions": 24, "n_layer": 1, "n_head": 2, "n_embd": 16}
+    about = {"kind": "mome-expert", "language": "de", "tokenizer_sha256": "", "seed": 3, "data": "abc"}
+    assert header == {"shape": shape, **about}
+
+
+def save_other(width=16, sha256=""):
+    body = build_body(gpt2_config(Shape(1, 2, width), 60, 24))
+    return lambda path: save_expert(body, path, language="de", tokenizer_sha256=sha256)
+
+
+@pytest.mark.parametrize(("damage", "words"), [
+    (lambda path: path.write_bytes(path.read_bytes()[:200]), "not an expert"),
+    (lambda path: path.write_text("no expert"), "not an expert"),
+    (lambda path: save_file({"a": torch.zeros(1)}, path), "not an expert"),
+    (save_other(sha256="f" * 64), "ffffffffffff"), (save_other(width=32), "32")],
+    ids=["cut short", "text", "other tensors", "another tokenizer", "another width"])
+def test_a_file_that_is_no_expert_for_the_model_is_refused_by_name(tmp_path, build, damage, words):
+    path, model = tmp_path / "de.safetensors", build()
+    save_expert(model.experts["de"], path, language="de", tokenizer_sha256="")
+    damage(path)
+    with pytest.raises(ValueError, match=rf"de\.safetensors.*{words}"):
+        load_expert(path, model)
+
+
+def test_a_pickle_is_no_expert(tmp_path, build, bomb):
+    (tmp_path / "de.safetensors").write_bytes(bomb)
+    with pytest.raises(ValueError, match="not an expert"):
+        load_expert(tmp_path / "de.safetensors", build())

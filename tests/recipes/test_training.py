@@ -1,0 +1,154 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mome import engine, store
+from mome.recipe import Recipe
+from mome.recipes.data import Data
+from mome.recipes.scores import Scores
+from mome.recipes.setting import open_setting
+from mome.recipes.students import Objective, Student
+from mome.recipes.teacher import Targets, Teacher
+from mome.recipes.training import checkpoint_seconds
+from mome.scales import Optimizer, Shape
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_setting):
+    recipe = Teacher.of(tiny_setting)
+    engine.build_here([Targets.of(tiny_setting), Scores.of(tiny_setting, recipe)])
+    return recipe
+
+
+def other_value(recipe, name):
+    """Return another value that the field allows."""
+    value = getattr(recipe, name)
+    if isinstance(value, Data):
+        return replace(value, split_seed=value.split_seed + 1)
+    if isinstance(value, Recipe):
+        changes = {"seed": value.seed + 1} if hasattr(value, "seed") else {"tail": "lumped"}
+        return replace(value, **changes)
+    others = {"mixed_precision": "bf16", "split": "test", "tail": "lumped", "languages": ("en", "fr"),
+              "use": "told", "start_from": None, "objective": Objective(alpha=0.25), "teacher": None}
+    if name in others:
+        return others[name]
+    if isinstance(value, Shape):
+        return replace(value, n_layer=value.n_layer + 1)
+    if isinstance(value, Optimizer):
+        return replace(value, betas=(0.9, 0.99))
+    return value - 1 if name == "rows_per_language" else 2 * value + (not value)
+
+
+@pytest.mark.parametrize("make", [
+    Teacher.of, Targets.of,
+    lambda setting: Student.of(setting, ["en"], start_from=Student.of(setting, ["fr"])),
+    lambda setting: Scores.of(setting, Teacher.of(setting))], ids=["teacher", "targets", "student", "scores"])
+def test_every_field_changes_the_name(tiny_setting, make):
+    recipe = make(tiny_setting)
+    names = {field.name: replace(recipe, **{field.name: other_value(recipe, field.name)}).name
+             for field in fields(recipe)
+             if not (isinstance(recipe, Student) and field.name in ("teacher", "data"))}  # targets fix both
+    assert len({recipe.name, *names.values()}) == 1 + len(names)
+
+
+def test_what_is_asked_of_a_training_renames_no_training():
+    def names(**overrides):
+        setting = open_setting("smoke", "mini", ["en", "fr", "de", "py"], overrides)
+        teacher, student = Teacher.of(setting), Student.of(setting, ["en"])
+        trained = [recipe.name for recipe in (teacher, Targets.of(setting), student)]
+        return trained, Scores.of(setting, student).name
+
+    trained, scores = names()
+    for overrides in ({"evaluation_rows": 7}, {"router_rows": 9}, {"cached_time": 9.0}):
+        assert names(**overrides)[0] == trained
+    assert names(evaluation_rows=7)[1] != scores
+    assert not set(names(student_tokens=20_000)[0][1:]) & set(trained)
+
+
+def test_the_teacher_learns_and_keeps_weights_history_and_a_small_curve(tiny_setting, teacher):
+    history = teacher.history(arm="teacher")
+    assert list(history.columns[:2]) == ["arm", "step"]
+    assert len(history) == teacher.steps == history.step.max()
+    assert history.ce_loss.iloc[-1] < history.ce_loss.iloc[0] - 0.3
+    curve = history.dropna(subset=["nats_en"])
+    assert curve.step.tolist() == [round(teacher.steps / 2), teacher.steps]
+    assert teacher.notes["tokens"] == history.tokens.iloc[-1] == teacher.steps * teacher.batch_size * 31
+    assert not list(teacher.folder.glob("checkpoint*"))
+
+
+def test_scores_are_those_of_the_model_on_rows_spread_over_the_split(tiny_setting, teacher):
+    scores, data = Scores.of(tiny_setting, teacher), teacher.data.open()
+    table = scores.open()
+    assert table.groupby("language").size().max() <= scores.rows_per_language
+    row = data.row_numbers("validation", "fr", scores.rows_per_language)[0]
+    ids = torch.from_numpy(data.rows("validation")[[row]].astype(np.int64))
+    log_probs = torch.log_softmax(teacher.open()(ids).logits[0, :-1], -1)
+    expected = -log_probs.gather(1, ids[0, 1:, None]).sum().item()
+    assert table[table.language == "fr"].nats.iloc[0] == pytest.approx(expected, rel=1e-5)
+    summary = scores.summary(arm="teacher", seed=0)
+    measures = ["nats_per_token", "perplexity", "bits_per_byte"]
+    assert list(summary.columns) == ["arm", "seed", "language", *measures]
+
+
+def test_the_test_split_is_scored_by_asking_for_it(tiny_setting, teacher):
+    scores = Scores.of(tiny_setting, teacher, split="test")
+    engine.build_here(scores)
+    held_out = set(teacher.data.open().article_ids("test"))
+    assert set(scores.open().article_id) <= held_out
+    assert not scores.open().equals(Scores.of(tiny_setting, teacher).open())
+
+
+def test_an_interrupted_training_ends_with_the_weights_of_a_whole_one(tiny_setting, teacher, monkeypatch):
+    from mome.train import loop
+
+    student = Student.of(tiny_setting, ["en"], seed=5)
+    student.keep()
+    whole = store.folder_of(student.name)
+    weights, history = (whole / "model.safetensors").read_bytes(), pd.read_parquet(whole / "history.parquet")
+    whole.rename(whole.with_name("aside"))
+    take, taken = loop.take_gradient, []
+
+    def stop(*arguments):
+        taken.append(1)
+        if len(taken) == 4:
+            raise KeyboardInterrupt
+        return take(*arguments)
+
+    monkeypatch.setattr(loop, "take_gradient", stop)
+    with pytest.raises(KeyboardInterrupt):
+        student.keep()
+    assert (store.unfinished_of(student.name) / store.CHECKPOINT).exists() and not student.is_there
+    student.keep()
+    assert (whole / "model.safetensors").read_bytes() == weights
+    found = pd.read_parquet(whole / "history.parquet")
+    pd.testing.assert_frame_equal(found.drop(columns="seconds"), history.drop(columns="seconds"))
+
+
+def test_how_often_a_checkpoint_is_written_is_no_value_of_a_recipe(monkeypatch):
+    monkeypatch.setenv("MOME_CHECKPOINT_SECONDS", "1.5")
+    assert checkpoint_seconds() == 1.5
+    monkeypatch.setenv("MOME_CHECKPOINT_SECONDS", "soon")
+    with pytest.raises(ValueError, match="MOME_CHECKPOINT_SECONDS='soon'"):
+        checkpoint_seconds()
+
+
+def test_two_launched_processes_train_one_teacher_and_agree_with_one(own_home):
+    overrides = {"vocab_size": 600, "context": 32, "tokens_per_language": 8000, "teacher_tokens": 1024,
+                 "teacher": {"n_layer": 1, "n_embd": 32}, "curve_rows": 4, "evaluations": 1}
+    recipe = Teacher.of(open_setting("smoke", "mini", ["en", "fr", "de", "py"], overrides))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch += ["-m", "mome", "train", "teacher", "--scale", "smoke", "--corpus", "mini"]
+    launch += ["--overrides", json.dumps(overrides)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    subprocess.run(launch, check=True, env=environment, capture_output=True, timeout=120)
+    losses = recipe.history().ce_loss
+    recipe.folder.rename(recipe.folder.with_name("aside"))
+    recipe.keep()
+    np.testing.assert_allclose(losses, recipe.history().ce_loss, rtol=1e-4)

@@ -1,0 +1,44 @@
+"""The committed notebooks' cells of parameters, and the committed sweep."""
+
+import ast
+from types import SimpleNamespace
+
+import papermill
+import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from mome.cli.values import read_sweep
+from mome.config import notebook_paths, repository
+from mome.runs.grid import plan_sweep
+from mome.runs.parameters import COMMON_PARAMETERS, declared_parameters
+
+PATHS = notebook_paths()
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_papermill_infers_the_parameters_that_the_cell_declares(path):
+    inferred, declared = papermill.inspect_notebook(str(path)), declared_parameters(path)
+    assert set(inferred) == set(declared) >= set(COMMON_PARAMETERS)
+    for name, value in declared.items():
+        assert ast.literal_eval(inferred[name]["default"]) == value
+        assert inferred[name]["help"], f"{name} has no help"
+        assert inferred[name]["inferred_type_name"] == type(value).__name__
+
+
+def test_the_example_of_a_sweep_can_be_planned(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOME_HOME", str(tmp_path))
+    spec = read_sweep(repository() / "notebooks/sweep.yaml")
+    runs = plan_sweep({**spec, "parameters": {**spec.get("parameters", {}), "corpus": "mini"}},
+                      tmp_path / "out")
+    assert len(runs) > len(spec["notebooks"])
+
+
+def test_a_misspelt_parameter_given_to_papermill_itself_stops_in_the_setup_cell(monkeypatch):
+    notebook = parameterize_notebook(load_notebook_node(str(PATHS[2])), {"scale": "smoke", "alpah": 0.3})
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    cells = cells[:next(place for place, cell in enumerate(cells) if "needs" in cell.metadata.tags)]
+    shell = SimpleNamespace(user_ns={"In": [cell.source for cell in cells]})
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    with pytest.raises(ValueError, match=f"'alpah' is unknown to {PATHS[2].stem}"):
+        exec("\n".join(shell.user_ns["In"]), {})

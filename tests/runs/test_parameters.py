@@ -1,0 +1,61 @@
+import json
+
+import pytest
+
+from mome.runs.parameters import check_parameters, declared_parameters, hash_code
+
+
+def test_a_notebooks_parameters_are_read_as_literals_and_never_run(tmp_path):
+    path = tmp_path / "09_evil.ipynb"
+    for source in (f"x = __import__('os').mkdir({str(tmp_path / 'exploded')!r})", "x = [", "x = y",
+                   "x = {[]: 1}"):
+        cell = {"cell_type": "code", "source": source, "metadata": {"tags": ["parameters"]}}
+        path.write_text(json.dumps({"cells": [cell]}))
+        with pytest.raises(ValueError, match="09_evil"):
+            declared_parameters(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("content",
+                         [b"\x80\x04", b"{", b"[]", b'{"cells": 3}', b'{"cells": [{"source": "x"}]}',
+                                     b'{"cells": []}'])
+def test_what_is_no_notebook_is_refused_by_name(content, tmp_path):
+    (tmp_path / "09_odd.ipynb").write_bytes(content)
+    with pytest.raises(ValueError, match="09_odd"):
+        declared_parameters(tmp_path / "09_odd.ipynb")
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({"alpah": 1}, ["'alpah'", "09_toy", "alphas"]), ({"x": "2"}, ["x='2'", "whole number"]),
+    ({"x": True}, ["x=True"]), ({"x": 1.5}, ["x=1.5"]), ({"switch": 1}, ["switch=1", "True or False"]),
+    ({"alphas": 0.5}, ["alphas=0.5", "list"]), ({"alphas": ["a"]}, ["alphas='a'"]),
+    ({"alphas": [float("nan")]}, ["alphas=nan", "finite"]),
+    ({"scale": "huge"}, ["scale='huge'", "smoke, laptop"]),
+    ({"overrides": {"widht": 3}}, ["'widht'", "vocab_size"]),
+    ({"overrides": {"vocab_size": 10}}, ["vocab_size=10"]),
+    ({"languages": "en"}, ["languages='en'", "list"]),
+    ({"seeds": [-1]}, ["seeds=-1"]), ({"seeds": [0, 0]}, ["repeats"]), ({"seeds": []}, ["seeds=[]"])])
+def test_what_no_notebook_allows_is_refused_by_name_and_value(given, words, toy):
+    with pytest.raises(ValueError) as error:
+        check_parameters(toy, given)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_values_take_the_place_of_defaults_in_their_types(toy):
+    values = check_parameters(toy, {"alphas": [0, 1], "x": 3, "languages": ["en", "ja"]})
+    assert values["alphas"] == [0.0, 1.0] and all(type(alpha) is float for alpha in values["alphas"])
+    assert (values["x"], values["act"], values["languages"]) == (3, "work", ["en", "ja"])
+    assert list(values) == list(declared_parameters(toy))
+
+
+def test_a_notebook_without_a_parameter_that_all_have_is_refused(make_toy):
+    with pytest.raises(ValueError, match=r"no parameter 'corpus'.*scale, corpus"):
+        check_parameters(make_toy(parameters='scale = "smoke"\nlanguages = ["en"]\noverrides = {}\nout = ""'),
+                         {})
+
+
+def test_the_hash_of_a_notebook_is_that_of_what_it_does(make_toy):
+    before = hash_code(make_toy())
+    assert hash_code(make_toy(parameters="scale = 'laptop'")) == before
+    assert hash_code(make_toy(needs="needs = [1]")) != before
+    assert hash_code(make_toy(cells=("pass",))) != before

@@ -1,0 +1,140 @@
+import json
+import math
+import re
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mome.recipes.setting import open_setting
+from mome.runs.parameters import check_parameters, declared_parameters
+from mome.runs.record import Run, fresh_folder, injected_names, start_run
+from mome.store import NotBuilt
+
+
+@pytest.fixture
+def values(toy):
+    return check_parameters(toy, {})
+
+
+@pytest.fixture
+def run(values, tmp_path):
+    return Run("09_toy", values, tmp_path / "night" / "09_toy")
+
+
+@pytest.fixture
+def mini():
+    return open_setting("smoke", "mini", ["en", "fr"]).corpus
+
+
+def test_a_runs_folder_appears_at_its_first_table_and_names_the_run(run):
+    assert run.id == "night" and run.scale.name == "smoke"
+    run.finding("it works")
+    assert not run.folder.exists()
+    run.table(pd.DataFrame({"a": [1]}), "numbers")
+    assert json.loads((run.folder / "config.json").read_text())["parameters"]["x"] == 1
+    assert pd.read_parquet(run.folder / "tables/numbers.parquet").a.tolist() == [1]
+
+
+def test_a_figure_is_kept_with_its_caption_and_the_runs_id(run):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    run.figure(figure, "dots", "Dots.")
+    assert (run.folder / "figures/dots.png").read_bytes().startswith(b"\x89PNG")
+    assert [text.get_text() for text in figure.texts] == ["run night"]
+    assert run.figures == [{"name": "dots", "caption": "Dots."}]
+
+
+def test_metrics_are_plain_json_whatever_numbers_they_hold(run):
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    run.complete({"nan": math.nan, "inf": [np.float64("inf")], "count": np.int64(3), "share": np.float32(0.5),
+                  "is": np.True_})
+    entry = json.loads((run.folder / "metrics.json").read_text(), parse_constant=refuse)
+    assert entry["metrics"] == {"nan": None, "inf": [None], "count": 3, "share": 0.5, "is": True}
+    assert entry["run"] == "night"
+
+
+def test_a_finding_is_returned_as_it_is_read_and_its_words_are_checked(run):
+    assert run.finding("a is b") == "a is b"
+    assert run.finding("c is d", "holds", "C1") == "C1 holds: c is d"
+    for verdict, claim in (("maybe", "C1"), ("holds", "C9 | x")):
+        with pytest.raises(ValueError, match="unknown"):
+            run.finding("e", verdict, claim)
+
+
+def test_a_folder_that_holds_a_run_of_other_parameters_is_refused_with_the_difference(values, run):
+    run.open_folder()
+    Run("09_toy", values | {"out": "elsewhere"}, run.folder)
+    with pytest.raises(ValueError, match=r"seeds was \[0\] and is \[0, 1\] now"):
+        Run("09_toy", values | {"seeds": [0, 1]}, run.folder)
+
+
+def test_opening_a_finished_run_again_leaves_its_metrics(values, run):
+    run.complete({"a": 1})
+    again = Run("09_toy", values, run.folder)
+    again.table(pd.DataFrame({"a": [1]}), "numbers")
+    assert json.loads((run.folder / "metrics.json").read_text())["metrics"] == {"a": 1}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", "{}", '{"parameters": []}'])
+def test_a_folder_with_a_damaged_configuration_is_refused_by_name(text, values, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        Run("09_toy", values, tmp_path)
+
+
+def test_building_keeps_the_names_of_all_needs_with_the_run(run, mini):
+    mini.keep()
+    other = open_setting("smoke", "mini", ["de", "fr"]).corpus
+    other.keep()
+    run.build({"first": [mini]})
+    run.build([mini, other])
+    assert set((run.folder / "needs.txt").read_text().split()) == {mini.name, other.name}
+
+
+def test_within_a_command_what_was_not_planned_is_refused_and_not_built(run, mini, monkeypatch, toy):
+    monkeypatch.setenv("MOME_NOTEBOOK", str(toy))
+    with pytest.raises(NotBuilt, match=mini.name):
+        run.build([mini])
+    assert not mini.is_there
+
+
+def test_a_run_takes_each_parameter_by_name_and_writes_nothing_yet(toy, monkeypatch, tmp_path):
+    monkeypatch.setenv("JPY_SESSION_NAME", str(toy))
+    values = declared_parameters(toy)
+    run = start_run("09_toy", **values | {"x": 4, "out": str(tmp_path / "there")})
+    assert run.values["x"] == 4 and run.folder == tmp_path / "there"
+    assert start_run("09_toy", **values).folder.parent == tmp_path / "home/runs"
+    assert not run.folder.exists() and not (tmp_path / "home").exists()
+    with pytest.raises(ValueError, match=r"start_run lacks x"):
+        start_run("09_toy", **{name: values[name] for name in values if name != "x"})
+    with pytest.raises(ValueError, match="'y' is unknown"):
+        start_run("09_toy", **values, y=1)
+
+
+def test_a_copy_of_a_notebook_may_gain_a_parameter(make_toy, monkeypatch):
+    copy = make_toy(name="03_kd_alpha-Copy1",
+                    parameters='scale = "smoke"\ncorpus = "mini"\nlanguages = ["en"]\nmine = 3\n'
+                                                         'overrides = {}\nout = ""')
+    monkeypatch.setenv("MOME_NOTEBOOK", str(copy))
+    assert start_run("03_kd_alpha", **declared_parameters(copy)).values["mine"] == 3
+
+
+def test_names_that_papermill_put_in_are_read_from_the_kernels_cells(monkeypatch):
+    shell = type("Shell", (),
+                 {"user_ns": {"In": ["", "x = 1", "# Parameters\nalpah = 0.3\nscale = 'smoke'\n"]}})()
+    assert injected_names() == []
+    monkeypatch.setitem(__import__("sys").modules, "IPython",
+                        type("IPython", (), {"get_ipython": lambda: shell}))
+    assert injected_names() == ["alpah", "scale"]
+
+
+def test_a_clock_set_back_does_not_mix_two_runs(monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda *_: "20200101-000000")
+    first = fresh_folder("smoke")
+    first.mkdir(parents=True)
+    assert fresh_folder("smoke").name == "smoke-20200101-000000-2"

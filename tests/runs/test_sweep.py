@@ -1,0 +1,75 @@
+"""Whole commands with the engine's workers and real kernels."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from mome.cli.main import main
+
+NEEDS = """from mome.recipes.setting import open_setting
+needs = [open_setting(scale, corpus, languages, overrides).corpus]
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch):
+    monkeypatch.setenv("MOME_WORKERS", "1")
+
+
+def list_processes(home):
+    """Return the ids of living processes whose environment has this home."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            is_mine = process.pid != os.getpid() and process.environ().get("MOME_HOME") == str(home)
+            found += [process.pid] if is_mine and process.status() != psutil.STATUS_ZOMBIE else []
+    return found
+
+
+def wait_for(condition, seconds):
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_failure_is_named_with_cell_and_reason_while_the_others_go_on_and_what_is_there_is_found_again(
+        make_toy, tmp_path, capsys):
+    words = ["sweep", str(make_toy(needs=NEEDS)), "--out", str(tmp_path / "out"), "-p", "act=raise once,work",
+             "-p", "alpha=0"]
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert "1 of 2 runs complete" in said.out
+    assert said.err.count("09_toy stopped in cell 6: ArithmeticError: only this once") == 1
+    assert len(list((tmp_path / "home/data/store").glob("corpus-*/manifest.json"))) == 1
+    page = (tmp_path / "out/report.html").read_text()
+    assert "failed: 09_toy stopped in cell 6: ArithmeticError: only this once" in page
+    assert "<h2>Runs</h2>" in page
+    executed = [path.read_text() for path in (tmp_path / "out").glob("*/executed.ipynb")]
+    assert sorted("Traceback" in text for text in executed) == [False, True]
+    assert not list((tmp_path / "out").glob("*/executing.ipynb"))
+    assert len((tmp_path / "out/needs.txt").read_text().split()) == 1
+    assert main([*words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert all(words in said for words in ("act=work: there", "once: failed: 09_toy stopped in cell 6",
+                                           "2 there, 1 to build"))
+
+
+def test_after_the_command_is_killed_no_process_is_left(toy, tmp_path):
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "mome", "sweep", str(toy), "--out", str(tmp_path / "out"), "-p",
+               f"log={log}", "-p", "act=linger"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True)
+    wait_for(log.exists, 60)
+    assert len(list_processes(tmp_path / "home")) >= 3  # the command, a worker, a kernel
+    os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: not list_processes(tmp_path / "home"), 5)
+    process.wait(timeout=5)
+    assert not list((tmp_path / "out").glob("*/failure.txt"))

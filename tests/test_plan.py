@@ -1,0 +1,79 @@
+import subprocess
+import sys
+
+import pytest
+from toys import Number
+
+from mome import plan as planning
+from mome.plan import describe_plan, make_plan
+
+
+def diamond():
+    left, right = Number(2, parts=(Number(1),)), Number(3, parts=(Number(1),))
+    return Number(4, parts=(left, right))
+
+
+def values(recipes):
+    return [recipe.value for recipe in recipes]
+
+
+def test_a_plan_holds_what_is_missing_parents_first_and_each_once(own_home):
+    assert values(make_plan([diamond(), Number(1)]).missing) == [1, 2, 3, 4]
+
+
+def test_nothing_is_asked_of_the_parents_of_what_is_there(own_home):
+    Number(1).keep()
+    Number(2, parts=(Number(1),)).keep()
+    found = make_plan(diamond())
+    assert values(found.there) == [2, 1] and values(found.missing) == [3, 4]
+
+
+def test_the_critical_path_is_the_longest_chain_and_comes_first(own_home, monkeypatch):
+    monkeypatch.setattr(Number, "work", lambda self: {1: 1e10, 2: 5e11, 3: 1e9, 4: 1e9, 9: 1e11}[self.value])
+    found = make_plan([diamond(), Number(9)])
+    assert values(found.chain) == [1, 2, 4]
+    priority = found.priority()
+    order = sorted(found.missing, key=lambda recipe: -priority[recipe.name])
+    assert values(order) == [1, 2, 9, 3, 4]
+
+
+def test_a_build_takes_the_chain_or_all_work_over_the_workers_whichever_is_longer(own_home, monkeypatch):
+    monkeypatch.setattr(Number, "work", lambda self: 10 * planning.FLOPS_PER_SECOND)
+    found = make_plan([Number(1), Number(2), Number(3, parts=(Number(2),))])
+    each = 10 + planning.SECONDS_PER_TASK
+    assert found.wall(1) == pytest.approx(planning.SECONDS_TO_START + 3 * each)
+    assert found.wall(2) == found.wall(8) == pytest.approx(planning.SECONDS_TO_START + 2 * each)
+    assert make_plan([]).wall(2) == 0
+
+
+def test_minutes_follow_what_this_store_took_for_the_kind(own_home, monkeypatch):
+    before = make_plan(Number(2)).seconds[Number(2).name]
+    monkeypatch.setattr(Number, "work", lambda self: 1e6)
+    Number(1, seconds=0.2).keep()
+    seconds = make_plan(Number(2)).seconds[Number(2).name]
+    assert seconds == pytest.approx(0.2 + planning.SECONDS_PER_TASK, abs=0.1) and seconds != before
+
+
+def test_a_plan_says_what_is_missing_how_long_it_takes_and_the_disk(own_home):
+    text = describe_plan(make_plan(diamond()), 2)
+    assert "0 there, 4 to build" in text and "4 number" in text and "minutes with 2 workers" in text
+    assert "GB of disk" in text and "critical path" in text and not own_home.exists()
+    Number(1).keep()
+    assert describe_plan(make_plan(Number(1)), 2) == "nothing to build: all 1 are there"
+
+
+def test_a_plan_of_the_whole_workbook_s_recipes_loads_no_torch(own_home):
+    code = """
+import sys
+from mome.recipes.forgetting import make_moe_stages, score_stages
+from mome.recipes.modular import MOE_VARIANTS, RoutedMoE
+from mome.recipes.setting import open_setting
+from mome.recipes.switches import Switches, find_added
+from mome.plan import describe_plan, make_plan
+setting = open_setting("smoke", "mini", ["en", "fr", "de", "py"])
+needs = [Switches.of(setting, variant, 0, [8]) for variant in MOE_VARIANTS], find_added(setting, "es")
+describe_plan(make_plan([*needs, score_stages(setting, make_moe_stages(setting, "PLE", ["en", "fr"]))]), 2)
+loaded = {"torch", "transformers", "datasets", "sklearn"} & set(sys.modules)
+assert not loaded, f"a plan loaded {loaded}, which only builds need"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,106 @@
+"""The workbook as a user gets it: the notebooks' form, and all of them once through the command line."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from mome.config import notebook_paths
+from mome.plan import make_plan
+from mome.recipe import collect
+from mome.runs.needs import read_needs
+from mome.runs.parameters import check_parameters
+
+PATHS = notebook_paths()
+CLAIMS = ("C1", "C2", "C3", "C4", "C5")
+SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 9_000, "teacher_tokens": 20_000,
+         "student_tokens": 5_000, "evaluation_rows": 16, "curve_rows": 8, "router_rows": 150,
+         "targets_per_token": 8}
+
+
+def test_the_five_notebooks_of_the_workbook_are_there():
+    assert [path.stem for path in PATHS][:5] == ["01_dataset_creation", "02_router_comparison", "03_kd_alpha",
+                                                 "04_moe_variants", "05_catastrophic_forgetting"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_is_committed_without_outputs_and_keeps_to_the_house_rules(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert 25 <= len(notebook.cells) <= 48
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+    tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
+    assert tags.count("parameters") == tags.count("needs") == 1
+    lengths = sorted(len(cell.source.splitlines()) for cell in cells)
+    assert lengths[-1] <= 30 and lengths[len(lengths) // 2] <= 9
+    assert max(len(line) for cell in cells for line in cell.source.splitlines()) <= 110
+    for cell in cells:
+        odd = ("!pip", "%cd", "sys.path", "globals()", "/work/", "/tmp/")
+        assert not any(word in cell.source for word in odd)
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.ClassDef)
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 15
+
+
+def name_needs(**overrides) -> dict[str, set[str]]:
+    """Return {notebook: the names of its trainings} under the given overrides of the scale."""
+    found = {}
+    for path in PATHS:
+        given = {"scale": "smoke", "corpus": "mini", "overrides": {**SMALL, **overrides}}
+        values = check_parameters(path, given)
+        missing = make_plan(read_needs(path, values)).missing
+        found[path.stem] = {recipe.name for recipe in missing if hasattr(recipe, "curve_rows")}
+    return found
+
+
+def test_what_is_asked_of_trained_models_renames_no_training(own_home):
+    before = name_needs()
+    assert len(before["05_catastrophic_forgetting"]) > 10
+    assert name_needs(router_rows=99) == name_needs(evaluation_rows=9) == before
+    assert before["03_kd_alpha"] & before["05_catastrophic_forgetting"]  # asked for by two, built once
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    """All notebooks on the mini corpus, smaller than smoke, by the command line, in a home of its own."""
+    home = tmp_path_factory.mktemp("home")
+    run = [sys.executable, "-m", "mome", "run", "--scale", "smoke", "--corpus", "mini", "--seeds", "0,1"]
+    command = [*run, "--out", str(home / "out"), "--workers", "2", "-p", f"overrides={json.dumps(SMALL)}"]
+    environment = os.environ | {"MOME_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return home / "out"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_runs_through_and_leaves_metrics_findings_and_figures(path, finished_run):
+    metrics = json.loads((finished_run / path.stem / "metrics.json").read_text())
+    assert metrics["findings"] and metrics["figures"]
+    for figure in metrics["figures"]:
+        image = finished_run / path.stem / "figures" / f"{figure['name']}.png"
+        assert image.read_bytes().startswith(b"\x89PNG")
+    executed = nbformat.read(finished_run / path.stem / "executed.ipynb", as_version=4)
+    outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+
+
+def test_every_need_of_the_run_is_there_and_the_same_command_builds_nothing(finished_run, monkeypatch):
+    monkeypatch.setenv("MOME_HOME", str(finished_run.parent))
+    for path in PATHS:
+        values = json.loads((finished_run / path.stem / "config.json").read_text())["parameters"]
+        needs = read_needs(path, {**values, "out": ""})
+        assert collect(needs) and not make_plan(needs).missing
+
+
+def test_the_report_is_one_self_contained_page_with_every_figure_and_claim(finished_run):
+    page = (finished_run / "report.html").read_text()
+    metrics = [json.loads(path.read_text()) for path in finished_run.glob("*/metrics.json")]
+    figures = sum(len(entry["figures"]) for entry in metrics)
+    assert figures >= 8 and page.count("data:image/png;base64,") == figures
+    assert all(claim in page for claim in CLAIMS) and 'src="http' not in page
