@@ -64,8 +64,7 @@ def fill_options(classifier: str, options) -> tuple[tuple[str, float], ...]:
     """Return all options of a classifier as sorted pairs of numbers, so that a default said and unsaid is one
     value.
     """
-    chosen = check_classifier_options(classifier, read_whole(options))
-    return tuple(sorted((name, float(value)) for name, value in chosen.items()))
+    return tuple(sorted((name, float(value)) for name, value in read_options(classifier, options).items()))
 
 
 def read_options(classifier: str, options) -> dict:
