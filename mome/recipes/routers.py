@@ -117,6 +117,38 @@ class ComparedClassifier(Table):
 
 
 @dataclass(frozen=True)
+class CommentedRows(Table):
+    """Held-out code with prose of the other languages between its statements; columns of `comment_rows`."""
+
+    data: Data
+    shares: tuple[float, ...] = COMMENT_SHARES
+    n_rows: int = 300
+    seed: int = 0
+
+    @property
+    def code(self) -> str:
+        """The language of code whose texts are commented; empty where the data has none."""
+        return next((name for name in self.data.languages if name in CODE_LANGUAGES), "")
+
+    def check(self) -> None:
+        if not self.code or len(self.data.languages) < 2:
+            raise ValueError(f"languages={list(self.data.languages)!r} is not allowed; give one of code, "
+                             f"among {', '.join(sorted(CODE_LANGUAGES))}, and another")
+
+    def tabulate(self):
+        import pandas as pd
+
+        from mome.router.probes import comment_rows
+
+        texts = pd.read_parquet(self.data.folder / "documents.parquet")
+        texts = texts.query("split == 'validation' and kept")
+        return comment_rows(self.data.open(), texts, self.code, list(self.shares), self.n_rows, self.seed)
+
+    def work(self) -> float:
+        return 1.5e11
+
+
+@dataclass(frozen=True)
 class ProbedClassifier(Table):
     """What a fitted classifier makes of text it was never shown: another domain, commented code, mixes,
     strangers.
@@ -128,12 +160,10 @@ class ProbedClassifier(Table):
     classifier: str
     rows_per_language: int
     strangers: Corpus | None
+    commented: CommentedRows | None
     mixes: tuple[float, ...] = MIXES
-    comment_shares: tuple[float, ...] = COMMENT_SHARES
     mix_rows: int = 200
     stranger_rows: int = 200
-    comment_rows: int = 300
-    comment_seed: int = 0
     options: tuple[tuple[str, float], ...] = ()
     seed: int = ROUTER_SEED
 
@@ -144,8 +174,6 @@ class ProbedClassifier(Table):
         """Return the tables domains, mixes, strangers, answers and comments; those that do not apply are left
         out.
         """
-        import pandas as pd
-
         from mome.router import probes
 
         data, models = self.data.open(), fit_models(self)
@@ -154,16 +182,13 @@ class ProbedClassifier(Table):
         if self.strangers:
             found = probes.read_strangers(models, data, self.strangers.open(), self.stranger_rows)
             tables["strangers"], tables["answers"] = found
-        code = next((name for name in data.languages if name in CODE_LANGUAGES), None)
-        if code:
-            texts, shares = pd.read_parquet(self.data.folder / "documents.parquet"), list(self.comment_shares)
-            texts = texts.query("split == 'validation' and kept")
-            asked = shares, self.comment_rows, self.comment_seed
-            tables["comments"] = probes.read_commented_code(models, data, texts, code, *asked)
+        if self.commented:
+            asked = self.commented.open(), self.commented.code
+            tables["comments"] = probes.read_commented_code(models, data, *asked)
         return tables
 
     def work(self) -> float:
-        return 1.5e11  # to put comments into all held-out code, share by share
+        return 3e10
 
 
 def fit_models(recipe) -> dict:

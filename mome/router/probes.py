@@ -96,9 +96,10 @@ def find_gaps(code: str) -> list[int]:
     return sorted(gaps)
 
 
-def comment_code(code: str, prose: list[str], share: float, generator: np.random.Generator) -> str:
-    """Return code with prose between its statements: comments, strings in turn, `share` of all characters."""
-    lines, gaps = code.split("\n"), find_gaps(code)
+def comment_code(code: str, prose: list[str], share: float, generator: np.random.Generator,
+                 gaps: list[int]) -> str:
+    """Return code with prose in its `find_gaps`: comments, strings in turn, `share` of all characters."""
+    lines = code.split("\n")
     wanted, added, notes = share / (1 - share) * len(code), 0, []
     while added < wanted:
         for line in textwrap.wrap(prose[generator.integers(len(prose))], COMMENT_WIDTH):
@@ -111,21 +112,34 @@ def comment_code(code: str, prose: list[str], share: float, generator: np.random
     return "\n".join(lines)
 
 
-def read_commented_code(models: dict, data: PackedData, documents: pd.DataFrame, code: str,
-                        shares: list[float], n_rows: int = 300, seed: int = 0) -> pd.DataFrame:
-    """Return how much commented code is still read as `code`; `documents` are held-out texts, with language.
+def comment_rows(data: PackedData, documents: pd.DataFrame, code: str, shares: list[float],
+                 n_rows: int = 300, seed: int = 0) -> pd.DataFrame:
+    """Return rows of commented code, a line per language of comments and share of characters.
 
-    Columns: language (of comments), percent (of characters), classifier, as_code (percent of rows), n_rows.
+    Columns: language, percent, rows (at most `n_rows` lists of T ids). `documents` are held-out texts.
     """
     generator, table, context = np.random.default_rng(seed), [], data.rows("validation").shape[1]
     texts = {language: documents.text[documents.language == language] for language in data.languages}
+    gaps = {text: find_gaps(text) for text in texts[code]}
     for language in [name for name in data.languages if name != code]:
         prose = [line for text in texts[language] for line in text.split("\n") if len(line) > 40] or ["..."]
         for share in shares:
-            commented = [comment_code(text, prose, share, generator) for text in texts[code]]
+            commented = [comment_code(text, prose, share, generator, gaps[text]) for text in texts[code]]
             rows = cut_texts(commented, data.tokenizer, context, n_rows)
-            table += [(language, 100 * share, name, percent, len(rows))
-                      for name, percent in percents_read_as(data.languages.index(code), models, rows)]
+            table.append((language, 100 * share, rows.tolist()))
+    return pd.DataFrame(table, columns=["language", "percent", "rows"])
+
+
+def read_commented_code(models: dict, data: PackedData, commented: pd.DataFrame, code: str) -> pd.DataFrame:
+    """Return how much of `comment_rows`' table is still read as `code`.
+
+    Columns: language (of comments), percent (of characters), classifier, as_code (percent of rows), n_rows.
+    """
+    table, label = [], data.languages.index(code)
+    for language, percent, ids in commented.itertuples(index=False):
+        rows = np.array(list(ids), dtype=np.uint16)
+        table += [(language, percent, name, as_code, len(rows))
+                  for name, as_code in percents_read_as(label, models, rows)]
     return pd.DataFrame(table, columns=["language", "percent", "classifier", "as_code", "n_rows"])
 
 

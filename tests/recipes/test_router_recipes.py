@@ -11,7 +11,13 @@ from conftest import TINY
 from mome.engine import build_here
 from mome.recipe import list_ancestors
 from mome.recipes.data import Corpus, Data, OtherRows
-from mome.recipes.routers import ComparedClassifier, FittedRouter, OtherReadings, ProbedClassifier
+from mome.recipes.routers import (
+    CommentedRows,
+    ComparedClassifier,
+    FittedRouter,
+    OtherReadings,
+    ProbedClassifier,
+)
 from mome.recipes.setting import find_corpus, open_setting
 from mome.router import CLASSIFIERS
 from mome.router.classifiers import fit_classifier
@@ -28,9 +34,10 @@ FRENCH = Data.of(open_setting("smoke", "mini", ["fr"]), read_by=DATA)
 CHANGES = {
     FittedRouter(DATA, 10): {**FITTED, "added": (FRENCH,)},
     ComparedClassifier(DATA, OWN, 10, [1, 2]): {**READ, "prefixes": [2, 1], "split": "test"},
-    ProbedClassifier(DATA, OWN, 10, None): {
-        **READ, "strangers": MINI, "mixes": [0.5], "comment_shares": [0.5], "mix_rows": 1, "stranger_rows": 1,
-        "comment_rows": 1, "comment_seed": 1},
+    CommentedRows(DATA): {"data": OTHER, "shares": [0.5], "n_rows": 1, "seed": 1},
+    ProbedClassifier(DATA, OWN, 10, None, None): {
+        **READ, "strangers": MINI, "commented": CommentedRows(DATA), "mixes": [0.5], "mix_rows": 1,
+        "stranger_rows": 1},
     OtherReadings(DATA, OWN, 10, ROWS): {**READ, "other": dataclasses.replace(ROWS, rows_per_language=6)}}
 
 
@@ -48,7 +55,8 @@ def compared(tiny_setting):
 
 @pytest.fixture(scope="module")
 def probed(tiny_setting, strangers):
-    recipe = ProbedClassifier(Data.of(tiny_setting), OWN, TINY["router_rows"], strangers)
+    data = Data.of(tiny_setting)
+    recipe = ProbedClassifier(data, OWN, TINY["router_rows"], strangers, CommentedRows(data))
     build_here(recipe)
     return recipe.open()
 
@@ -98,9 +106,10 @@ def test_an_option_said_as_it_is_by_default_is_one_value_with_the_default_unsaid
     (lambda: ComparedClassifier(DATA, OWN, 10, [0]), "prefixes=0"),
     (lambda: ComparedClassifier(ENGLISH, OWN, 10, [1]), r"languages=\['en'\] is not allowed"),
     (lambda: ComparedClassifier(DATA, OWN, 10, [1], {"n_trees": 5}), "option of .*='n_trees'"),
+    (lambda: CommentedRows(ENGLISH), r"languages=\['en'\] is not allowed"),
     (lambda: FittedRouter(DATA, 0), "rows_per_language=0"),
     (lambda: FittedRouter(DATA, 10, options={"C": -1}), "C=-1"),
-    (lambda: ProbedClassifier(DATA, "bayes", 10, None), "classifier='bayes'"),
+    (lambda: ProbedClassifier(DATA, "bayes", 10, None, None), "classifier='bayes'"),
     (lambda: OtherReadings(DATA, "bayes", 10, ROWS), "classifier='bayes'")])
 def test_what_is_not_allowed_is_refused_by_name(make, words):
     with pytest.raises(ValueError, match=words):
@@ -178,7 +187,7 @@ def test_a_probed_classifier_is_the_compared_one(tiny_setting, classifier, optio
     asked = {"data": data, "classifier": classifier, "rows_per_language": 50, "seed": seed}
     asked["options"] = options
     compared = ComparedClassifier(**asked, prefixes=[1])
-    probed = ProbedClassifier(**asked, strangers=None, mixes=[0.5], comment_shares=[0.5])
+    probed = ProbedClassifier(**asked, strangers=None, commented=None, mixes=[0.5])
     other = OtherReadings(**asked, other=OtherRows(data, tiny_setting.corpus, 6))
     build_here([compared, probed, other])
     whole = compared.open()["predictions"].query(f"prefix == {TINY['context']}").reset_index(drop=True)
@@ -202,7 +211,7 @@ def test_a_probed_classifier_keeps_a_table_for_every_kind_of_odd_text(tiny_setti
 
 
 def test_tables_that_do_not_apply_are_left_out(tiny_setting):
-    without = ProbedClassifier(Data.of(tiny_setting, languages=["en", "fr"]), OWN, 20, None, [0.5])
+    without = ProbedClassifier(Data.of(tiny_setting, languages=["en", "fr"]), OWN, 20, None, None, [0.5])
     build_here(without)
     assert set(without.open()) == {"domains", "mixes"}
 

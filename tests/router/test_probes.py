@@ -15,6 +15,7 @@ from mome.router.probes import (
     COMMENT_WIDTH,
     ask_langid,
     comment_code,
+    comment_rows,
     cut_documents,
     cut_texts,
     find_gaps,
@@ -163,6 +164,10 @@ def test_all_pairs_of_languages_are_mixed_in_their_order(data):
 
 # Code with foreign comments
 
+def comment(code: str, share: float, seed: int) -> str:
+    return comment_code(code, PROSE, share, np.random.default_rng(seed), find_gaps(code))
+
+
 def added_lines(code: str, commented: str) -> list[str]:
     """Return the lines that are new; fails unless the code's own lines all stand there in their order."""
     own, added = code.split("\n"), []
@@ -179,7 +184,7 @@ def added_lines(code: str, commented: str) -> list[str]:
 def test_commented_code_keeps_its_lines_in_order_and_compiles(share):
     assert len(FILES) == 64
     for number, (name, code) in enumerate(FILES.items()):
-        commented = comment_code(code, PROSE, share, np.random.default_rng(number))
+        commented = comment(code, share, number)
         compile(commented, name, "exec")
         added = added_lines(code, commented)
         assert all(line.lstrip().startswith(("# ", "NOTE_")) for line in added)
@@ -190,7 +195,7 @@ def test_commented_code_keeps_its_lines_in_order_and_compiles(share):
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.8])
 def test_the_share_of_comments_is_about_what_was_asked(share):
     for code in FILES.values():
-        commented = comment_code(code, PROSE, share, np.random.default_rng(0))
+        commented = comment(code, share, 0)
         notes = sum(len(line.lstrip()) for line in added_lines(code, commented))
         assert notes / (notes + len(code)) >= share
         # less than one paragraph and its marks too much
@@ -199,18 +204,18 @@ def test_the_share_of_comments_is_about_what_was_asked(share):
 
 def test_no_share_leaves_the_code_as_it_is():
     for code in ("", "x = 1", "x = 1\n"):
-        assert comment_code(code, PROSE, 0, np.random.default_rng(0)) == code
+        assert comment(code, 0, 0) == code
 
 
 def test_comments_depend_on_the_generators_seed_only():
     code = FILES[min(FILES)]
-    first, again, other = (comment_code(code, PROSE, 0.5, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    first, again, other = (comment(code, 0.5, seed) for seed in (0, 0, 1))
     assert first == again != other
 
 
 def test_comments_are_indented_as_the_line_that_follows_and_not_wide():
     code = "def f():\n    if True:\n        return 1\n"
-    commented = comment_code(code, PROSE, 0.95, np.random.default_rng(0)).split("\n")
+    commented = comment(code, 0.95, 0).split("\n")
     depths = [len(line) - len(line.lstrip()) for line in commented]
     is_note = [line.lstrip().startswith(("# ", "NOTE_")) for line in commented]
     assert all(depths[place] == depths[place + 1] for place in range(len(commented) - 1) if is_note[place])
@@ -254,13 +259,13 @@ def test_statements_are_put_only_where_they_break_nothing():
         "import sys", "@property", "if a: return 1", 'x = """many', "try:", "pass", "pass", "y = 1; z = 2",
         "match x:", "pass", "return (x,"]
     for seed in range(5):
-        compile(comment_code(AWKWARD, PROSE, 0.9, np.random.default_rng(seed)), "awkward.py", "exec")
+        compile(comment(AWKWARD, 0.9, seed), "awkward.py", "exec")
 
 
 def test_code_of_another_language_is_commented_between_any_lines():
     code = "SELECT name\nFROM people\nWHERE age > 3;"
     assert find_gaps(code) == [0, 1, 2, 3]
-    assert added_lines(code, comment_code(code, PROSE, 0.5, np.random.default_rng(0)))
+    assert added_lines(code, comment(code, 0.5, 0))
 
 
 def toy_data(tokenizer, context: int) -> SimpleNamespace:
@@ -275,7 +280,8 @@ def test_code_without_comments_is_read_as_often_as_code_alone_by_each_classifier
     first = cut_texts(["\n".join(FILES.values())], letters, 16, 1)[0, 0]
     models = {"yes": SimpleNamespace(predict=lambda rows: np.full(len(rows), 1)),
               "first": SimpleNamespace(predict=lambda rows: (rows[:, 0] == first).astype(int))}
-    table = read_commented_code(models, toy_data(letters, 16), documents, "py", [0, 0.5], n_rows=5)
+    data = toy_data(letters, 16)
+    table = read_commented_code(models, data, comment_rows(data, documents, "py", [0, 0.5], n_rows=5), "py")
     rows = cut_texts(["\n".join(FILES.values())], letters, 16, 5)
     assert table.drop(columns="as_code").to_dict("list") == {
         "language": ["en"] * 4, "percent": [0, 0, 50, 50], "classifier": ["yes", "first"] * 2,
@@ -286,7 +292,8 @@ def test_code_without_comments_is_read_as_often_as_code_alone_by_each_classifier
 def test_where_no_text_fills_a_row_nothing_is_measured_and_nothing_fails(letters):
     documents = pd.DataFrame({"language": ["en", "py"], "text": ["Some prose.", "x = 1\n"]})
     model = SimpleNamespace(predict=lambda rows: pytest.fail("no row is there to be read"))
-    table = read_commented_code({"any": model}, toy_data(letters, 1_024), documents, "py", [0, 0.5])
+    data = toy_data(letters, 1_024)
+    table = read_commented_code({"any": model}, data, comment_rows(data, documents, "py", [0, 0.5]), "py")
     assert table.as_code.isna().all()
     assert (table.n_rows == 0).all()
 
