@@ -13,7 +13,7 @@ from mome.recipes.modular import MOE_VARIANTS, MoE
 from mome.recipes.setting import open_setting
 from mome.recipes.students import Student
 from mome.recipes.teacher import Teacher
-from mome.recipes.training import train_together
+from mome.recipes.training import count_processes, train_together
 from mome.runs.record import note_needs
 
 OPTIONS = (
@@ -69,7 +69,8 @@ def add_train(commands) -> None:
     parser = add_command(
         commands, "train", train_command, "train one model, alone or through accelerate launch",
         "The notebooks then find it. On several devices: accelerate launch --num_processes 4 -m mome train "
-        "teacher --scale paper; what it is made from is best built before, by the same command alone.")
+        "teacher --scale paper; on CPUs: torchrun --standalone --nproc-per-node 2 -m mome train teacher. "
+        "What it is made from is best built before, by the same command alone.")
     parser.add_argument("what", help=f"teacher, student, or one of: {', '.join(MOE_VARIANTS)}")
     add_setting(parser)
     parser.add_argument("--overrides", default="{}", help="values of the scale: {teacher_tokens: 1000000}")
@@ -80,7 +81,8 @@ def add_train(commands) -> None:
 def train_command(what: str, scale: str, corpus: str, languages: str, overrides: str, seed: int, **options):
     check_choice("what", what, ("teacher", "student", *MOE_VARIANTS))
     changes = read_yaml(f"overrides={overrides!r}", overrides)
-    if os.environ.get("WORLD_SIZE", "1") != "1" and corpus == "auto":
+    processes = count_processes()
+    if processes > 1 and corpus == "auto":
         raise ValueError("corpus='auto' is not allowed in several processes: each would choose; name one")
     setting = open_setting(scale, corpus, languages, changes)
     if what in MOE_VARIANTS:
@@ -92,7 +94,7 @@ def train_command(what: str, scale: str, corpus: str, languages: str, overrides:
     is_first = os.environ.get("RANK", "0") == "0"
     if is_first:
         note_needs(runs_dir() / "train", recipe)
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    if processes == 1:
         engine.build(recipe, **options)
     else:
         train_together(recipe)

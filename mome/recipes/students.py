@@ -88,9 +88,10 @@ class Student(Training):
 
     def check_batches(self) -> None:
         check_shared_batches(self.languages, self.batch_size)
-        if self.objective.schedule == "alternate_micro_batch":
-            check_range("batch_size", self.batch_size, 2, whole=True)
-            check_range("micro_batch_size", self.micro_batch_size, 1, self.batch_size // 2, whole=True)
+        alternates = self.objective.schedule == "alternate_micro_batch"
+        if alternates and self.batch_size % (2 * self.micro_batch_size):
+            raise ValueError(f"micro_batch_size={self.micro_batch_size} is not allowed; twice as many must "
+                             f"divide batch_size={self.batch_size}, so that both losses have equal shares")
 
     def check_sources(self) -> None:
         """Raise ValueError for targets or a teacher that the objective lacks; what it does not use goes."""
@@ -126,7 +127,8 @@ class Student(Training):
         rate = scale.student_lr if shape is None else scale.student_lr * scale.expert.n_embd / shape.n_embd
         values = training_fields(setting, rate)
         if objective.schedule == "alternate_micro_batch":
-            values["micro_batch_size"] = min(scale.micro_batch_size, max(1, scale.batch_size // 2))
+            half = max(1, scale.batch_size // 2)
+            values["micro_batch_size"] = max(n for n in range(1, scale.micro_batch_size + 1) if half % n == 0)
         needs_teacher = objective.kd_loss is not None and not objective.is_cached
         return cls(**{
             **values, "data": Data.of(setting), "shape": shape or scale.student, "languages": languages,

@@ -15,6 +15,11 @@ from mome.recipes.data import Data
 from mome.scales import Optimizer, Shape
 
 CURVE_SPLIT = "validation"
+# What accelerate reads from its environment that would change a training, and what leaves it as it is.
+SWITCHES = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
+            "ACCELERATE_DYNAMO_BACKEND": "no", "ACCELERATE_FP8_BACKEND": "no",
+            **dict.fromkeys((f"ACCELERATE_USE_{name}" for name in (
+                "FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG", "SAGEMAKER")), "false")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +49,8 @@ class Training(Recipe):
             check_range(name, getattr(self, name), 1, whole=True)
         check_range("seed", self.seed, 0, 2**31 - 1, whole=True)
         check_choice("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
-        checkpoint_seconds()  # said now, not in the first training
+        checkpoint_seconds()  # both said now, not in the first training
+        check_switches(self.mixed_precision)
 
     def make_model(self):
         """Return the model before its first step."""
@@ -156,16 +162,37 @@ def checkpoint_seconds() -> float:
     return seconds
 
 
+def check_switches(mixed_precision: str) -> None:
+    """Raise ValueError for what `accelerate launch` was asked for and a training does not do."""
+    for name, neutral in SWITCHES.items():
+        value = os.environ.get(name, neutral).lower()
+        if value not in (neutral, mixed_precision if name == "ACCELERATE_MIXED_PRECISION" else neutral):
+            raise ValueError(f"{name}={value!r} is not allowed; a training takes its values from its recipe, "
+                             f"precision and micro-batches from --overrides: unset it, or give {neutral}")
+
+
+def count_processes() -> int:
+    """Return how many processes train together; ValueError where accelerate started one for several."""
+    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
+    if is_launched and "WORLD_SIZE" not in os.environ:
+        raise ValueError("accelerate launch started one process where several were asked for, as it does "
+                         "with --cpu; use: torchrun --standalone --nproc-per-node N -m mome train ...")
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def train_together(recipe: Training) -> Path:
     """Return the built folder of a training in the processes that `accelerate launch` or torchrun started.
 
-    The first process builds the parents, holds the lock and keeps the result; what the others write goes.
+    The first process builds the parents, holds the lock and keeps the result; the others only train.
     """
+    from accelerate import PartialState
     from accelerate.utils import wait_for_everyone
 
     from mome.train.device import find_device
 
-    find_device()  # tells accelerate of the other processes before anything else asks it
+    device = find_device()  # which tells accelerate of the other processes before anything else asks it
+    if PartialState().num_processes != count_processes():
+        raise ValueError(f"accelerate joins no processes on {device}; set ACCELERATE_USE_CPU=true")
     is_first = int(os.environ.get("RANK", "0")) == 0
     if is_first:
         build_here(list(recipe.parents().values()))
@@ -177,6 +204,6 @@ def train_together(recipe: Training) -> Path:
         else:
             with TemporaryDirectory() as folder:
                 (Path(folder) / store.CHECKPOINT).symlink_to(aside / store.CHECKPOINT)
-                recipe.build(Path(folder))
+                recipe.run_training(Path(folder))
     wait_for_everyone()
     return recipe.folder

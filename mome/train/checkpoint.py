@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 
 log = logging.getLogger("mome")
 WAIT_PER_SECOND = 19  # seconds of training for each of writing: checkpoints take at most 5 % of the time
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of a weight
 
 
 class Checkpoint:
@@ -47,7 +46,7 @@ class Checkpoint:
         self.due = ended + max(self.seconds, WAIT_PER_SECOND * (ended - started))
 
     def write(self, history: list[dict], random_state: dict[str, torch.Tensor]) -> None:
-        """Write weights, optimizer moments and random state, with scaler, history and plan as metadata."""
+        """Write weights, all that the optimizer keeps of each, random state; as metadata all else."""
         metadata = {"plan": self.plan, "history": json.dumps(history),
                     "scaler": json.dumps(self.scaler and self.scaler.state_dict())}
         tensors = dict(random_state)
@@ -88,9 +87,11 @@ class Checkpoint:
             self.scaler.load_state_dict(json.loads(metadata["scaler"]))
         for name, parameter in parameters.items():
             parameter.data.copy_(tensors[f"model.{name}"])
-            if f"optimizer.{name}.step" in tensors:  # which stays where the optimizer keeps it when fused
-                moments = {key: tensors[f"optimizer.{name}.{key}"].to(parameter.device) for key in MOMENTS}
-                self.optimizer.state[parameter] = moments
+        for key in tensors:
+            if key.startswith("optimizer."):
+                name, _, moment = key.removeprefix("optimizer.").rpartition(".")
+                parameter = parameters[name]
+                self.optimizer.state[parameter][moment] = tensors[key].to(parameter.device)
         return json.loads(metadata["history"])
 
 

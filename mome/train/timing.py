@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 
 from mome.scales import Optimizer, Scale
+from mome.train.device import make_accelerator
 from mome.train.loop import take_gradient
 from mome.train.optimizer import make_optimizer
 
@@ -23,15 +23,15 @@ def random_rows(scale: Scale, n_rows: int) -> np.ndarray:
 def make_step(model: torch.nn.Module, loss_fn: Callable, rows: np.ndarray, batches: Iterator[np.ndarray],
               micro_batch_size: int, is_updated: bool = True) -> Callable[[], None]:
     """Return a function that takes a step at rate 0 (or only its gradient) on the next of `batches`."""
-    accelerator, options = Accelerator(), Optimizer(learning_rate=1.0)
-    wrapped, adamw = accelerator.prepare(model, make_optimizer(model, options.weight_decay, options.betas))
+    accelerator, options = make_accelerator(), Optimizer(learning_rate=1.0)
+    stepper = accelerator.prepare_optimizer(make_optimizer(model, options))
 
     def step() -> None:
-        take_gradient(accelerator, wrapped, loss_fn, rows, next(batches), 0.5, micro_batch_size)
+        take_gradient(accelerator, model, loss_fn, rows, next(batches), 0.5, micro_batch_size)
         if is_updated:
-            accelerator.clip_grad_norm_(wrapped.parameters(), options.max_grad_norm)
-            adamw.step()
-        adamw.zero_grad()
+            accelerator.clip_grad_norm_(model.parameters(), options.max_grad_norm)
+            stepper.step()
+        stepper.zero_grad()
 
     return step
 

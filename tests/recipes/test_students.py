@@ -147,8 +147,9 @@ BY_MICRO_BATCH = Objective(schedule="alternate_micro_batch")
     (["en"], {"token_share": 1.5}, ["token_share=1.5", "[0.001, 1]"]),
     (["en"], {"token_share": 0, "objective": HARD_LABELS}, ["token_share=0"]),
     (["en"], {"token_share": 2_000, "objective": HARD_LABELS}, ["token_share=2000"]),
-    (["en"], {"micro_batch_size": 5, "objective": BY_MICRO_BATCH}, ["micro_batch_size=5", "[1, 4]"]),
-    (["en"], {"batch_size": 1, "objective": BY_MICRO_BATCH}, ["batch_size=1", "at least 2"]),
+    (["en"], {"micro_batch_size": 5, "objective": BY_MICRO_BATCH}, ["micro_batch_size=5", "equal shares"]),
+    (["en"], {"micro_batch_size": 3, "objective": BY_MICRO_BATCH}, ["micro_batch_size=3", "batch_size=8"]),
+    (["en"], {"batch_size": 1, "objective": BY_MICRO_BATCH}, ["batch_size=1", "equal shares"]),
     (["en"], {"mixed_precision": "auto"}, ["mixed_precision='auto'", "bf16"])])
 def test_a_student_that_cannot_be_is_refused_by_name_and_value(tiny_setting, languages, options, words):
     with pytest.raises(ValueError) as error:

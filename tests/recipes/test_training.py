@@ -12,11 +12,12 @@ import torch
 from mome import engine, store
 from mome.recipe import Recipe
 from mome.recipes.data import Data
+from mome.recipes.modular import MoE
 from mome.recipes.scores import Scores
 from mome.recipes.setting import open_setting
 from mome.recipes.students import Objective, Student
 from mome.recipes.teacher import Targets, Teacher
-from mome.recipes.training import checkpoint_seconds
+from mome.recipes.training import SWITCHES, checkpoint_seconds, count_processes
 from mome.scales import Optimizer, Shape
 
 
@@ -105,25 +106,30 @@ def test_the_test_split_is_scored_by_asking_for_it(tiny_setting, teacher):
     assert not scores.open().equals(Scores.of(tiny_setting, teacher).open())
 
 
-def test_an_interrupted_training_ends_with_the_weights_of_a_whole_one(tiny_setting, teacher, monkeypatch):
+def interrupt(recipe, number):
+    """Build a training up to its step of that number, where it is interrupted."""
     from mome.train import loop
 
+    taken, take = [], loop.take_gradient
+
+    def stop(*arguments):
+        taken.append(1)
+        if len(taken) == number:
+            raise KeyboardInterrupt
+        return take(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "take_gradient", stop)
+        recipe.keep()
+
+
+def test_an_interrupted_training_ends_with_the_weights_of_a_whole_one(tiny_setting, teacher):
     student = Student.of(tiny_setting, ["en"], seed=5)
     student.keep()
     whole = store.folder_of(student.name)
     weights, history = (whole / "model.safetensors").read_bytes(), pd.read_parquet(whole / "history.parquet")
     whole.rename(whole.with_name("aside"))
-    take, taken = loop.take_gradient, []
-
-    def stop(*arguments):
-        taken.append(1)
-        if len(taken) == 4:
-            raise KeyboardInterrupt
-        return take(*arguments)
-
-    monkeypatch.setattr(loop, "take_gradient", stop)
-    with pytest.raises(KeyboardInterrupt):
-        student.keep()
+    interrupt(student, 4)
     assert (store.unfinished_of(student.name) / store.CHECKPOINT).exists() and not student.is_there
     student.keep()
     assert (whole / "model.safetensors").read_bytes() == weights
@@ -139,16 +145,54 @@ def test_how_often_a_checkpoint_is_written_is_no_value_of_a_recipe(monkeypatch):
         checkpoint_seconds()
 
 
-def test_two_launched_processes_train_one_teacher_and_agree_with_one(own_home):
+@pytest.mark.parametrize("name", SWITCHES)
+def test_what_accelerate_would_do_otherwise_is_refused_before_a_start(tiny_setting, monkeypatch, name):
+    monkeypatch.setenv(name, SWITCHES[name].upper())
+    Teacher.of(tiny_setting)
+    monkeypatch.setenv(name, {"no": "FP16", "1": "2", "false": "True"}[SWITCHES[name]])
+    with pytest.raises(ValueError, match=f"^{name}='(fp16|2|true)' .*{SWITCHES[name]}"):
+        Teacher.of(tiny_setting)
+
+
+def test_the_precision_that_a_recipe_has_may_be_asked_of_accelerate(tiny_setting, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert Teacher.of(tiny_setting, mixed_precision="bf16").mixed_precision == "bf16"
+
+
+@pytest.mark.parametrize(("words", "is_refused"), [
+    (["--cpu", "--num_processes", "2"], True), (["--cpu", "--num_processes", "1"], False)])
+def test_one_process_that_accelerate_started_for_several_says_so(monkeypatch, words, is_refused):
+    from accelerate.commands import launch
+
+    for name in ("WORLD_SIZE", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert count_processes() == 1
+    arguments = launch.launch_command_parser().parse_args([*words, "-m", "mome"])
+    arguments, _, _ = launch._validate_launch_command(arguments)
+    for name, value in launch.prepare_simple_launcher_cmd_env(arguments)[1].items():
+        monkeypatch.setenv(name, value)
+    if is_refused:
+        with pytest.raises(ValueError, match=r"one process where several .* torchrun --standalone"):
+            count_processes()
+    assert is_refused or count_processes() == 1
+
+
+def test_two_launched_processes_go_on_with_a_modular_training_and_agree_with_one(own_home):
     overrides = {"vocab_size": 600, "context": 32, "tokens_per_language": 8000, "teacher_tokens": 1024,
-                 "teacher": {"n_layer": 1, "n_embd": 32}, "curve_rows": 4, "evaluations": 1}
-    recipe = Teacher.of(open_setting("smoke", "mini", ["en", "fr", "de", "py"], overrides))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    launch += ["-m", "mome", "train", "teacher", "--scale", "smoke", "--corpus", "mini"]
-    launch += ["--overrides", json.dumps(overrides)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    subprocess.run(launch, check=True, env=environment, capture_output=True, timeout=120)
+                 "student_tokens": 1024, "teacher": {"n_layer": 1, "n_embd": 32},
+                 "expert": {"n_layer": 1, "n_embd": 16}, "batch_size": 4, "micro_batch_size": 4,
+                 "curve_rows": 4, "evaluations": 1}
+    recipe = MoE.of(open_setting("smoke", "mini", ["en", "fr", "de", "py"], overrides), "JEET")
+    engine.build_here([recipe])
     losses = recipe.history().ce_loss
     recipe.folder.rename(recipe.folder.with_name("aside"))
-    recipe.keep()
+    interrupt(recipe, len(losses) // 2)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", "0", "-m", "mome", "train", "JEET", "--scale", "smoke"]
+    launch += ["--corpus", "mini", "--overrides", json.dumps(overrides)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert recipe.manifest["is_resumed"]
     np.testing.assert_allclose(losses, recipe.history().ce_loss, rtol=1e-4)

@@ -9,7 +9,9 @@ import torch
 
 from mome.distill.objective import make_objective
 from mome.scales import Optimizer
+from mome.train import loop
 from mome.train.batches import plan_batches
+from mome.train.device import make_accelerator
 from mome.train.loop import train_model
 
 ROWS = np.random.default_rng(0).integers(3, 40, (24, 8)).astype(np.uint16)
@@ -86,6 +88,19 @@ def stop(kind=KeyboardInterrupt):
 @pytest.fixture(autouse=True)
 def batch_run(monkeypatch):
     monkeypatch.setenv("MOME_BATCH", "1")
+
+
+@pytest.fixture
+def half(monkeypatch):
+    """fp16 on the CPU, with a scaler as on a GPU: it begins two steps too high and is too high again soon."""
+    def make(mixed_precision):
+        accelerator = make_accelerator(mixed_precision)
+        if mixed_precision == "fp16":
+            accelerator.native_amp = True
+            accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=4)
+        return accelerator
+
+    monkeypatch.setattr(loop, "make_accelerator", make)
 
 
 @pytest.fixture(scope="session")

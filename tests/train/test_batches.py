@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mome.train.batches import make_batch, plan_batches
+from mome.train.batches import deal_rows, make_batch, plan_batches
 
 
 def test_every_batch_is_balanced_over_its_groups_and_every_row_is_seen_before_any_repeats(toy):
@@ -24,6 +24,38 @@ def test_a_batch_that_cannot_be_shared_or_an_empty_group_is_refused(toy):
         plan_batches(toy.GROUPS, 2, 3, 0)
     with pytest.raises(ValueError, match="no rows"):
         plan_batches([toy.GROUPS[0], np.array([], dtype=int)], 2, 4, 0)
+
+
+def test_a_step_is_cut_into_micro_batches_to_which_alphas_go_in_turn():
+    dealt = [(place, part.tolist()) for place, part in deal_rows(np.arange(10, 18), 2, n_alphas=2)]
+    assert dealt == [(0, [10, 11]), (1, [12, 13]), (0, [14, 15]), (1, [16, 17])]
+    assert [part.tolist() for _, part in deal_rows(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize(("rows", "size", "n_alphas"), [(5, 2, 1), (8, 3, 1), (8, 2, 2), (12, 3, 2)])
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_several_processes_share_a_step_row_by_row_with_the_alphas_of_one(rows, size, n_alphas, processes):
+    def alphas_of(dealt):
+        return {row: place for place, part in dealt for row in part.tolist()}
+
+    shares = [deal_rows(np.arange(rows), size, n_alphas, process, processes) for process in range(processes)]
+    counts = [sum(len(part) for _, part in share) for share in shares]
+    assert max(counts) - min(counts) <= 1 and sum(counts) == rows
+    assert all(1 <= len(part) <= size for share in shares for _, part in share)
+    together = {row: place for share in shares for row, place in alphas_of(share).items()}
+    assert together == alphas_of(deal_rows(np.arange(rows), size, n_alphas))
+
+
+@pytest.mark.parametrize(("rows", "size"), [(8, 3), (8, 8), (12, 4), (6, 2), (5, 2), (10, 4)])
+def test_two_losses_in_turn_have_equal_shares_of_a_step_or_are_refused(rows, size):
+    # Three micro-batches of 3, 3 and 2 rows would give cross-entropy 5 rows of 8.
+    with pytest.raises(ValueError, match=rf"micro_batch_size={size} .* equal shares of {rows}"):
+        deal_rows(np.arange(rows), size, n_alphas=2)
+
+
+def test_more_processes_than_rows_are_refused():
+    with pytest.raises(ValueError, match=r"batch_size=2 .* 3 processes"):
+        deal_rows(np.arange(2), 1, 1, 0, 3)
 
 
 def test_a_batch_holds_its_rows_and_their_next_tokens(toy):

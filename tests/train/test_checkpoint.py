@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mome.distill.schedules import make_alpha_schedule
+from mome.scales import Optimizer
 from mome.train import checkpoint as module
 from mome.train.checkpoint import Checkpoint, get_random_state
 from mome.train.optimizer import make_optimizer
@@ -75,6 +76,15 @@ def test_training_in_half_precision_goes_on_where_it_was_interrupted(toy, path):
         toy.train(loss_fn=toy.at_call(3, toy.stop()), checkpoint=path, **options)
     assert len(history_in(path)) == 2
     toy.assert_same(toy.train(seed=99, checkpoint=path, **options), toy.train(**options))
+
+
+@pytest.mark.parametrize("number", [2, 4, 8])
+def test_the_scaler_of_half_precision_goes_on_where_it_was(toy, path, half, number):
+    options = {"steps": 8, "mixed_precision": "fp16"}
+    whole = toy.train(**options)
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(loss_fn=toy.at_call(number, toy.stop()), checkpoint=path, **options)
+    toy.assert_same(toy.train(checkpoint=path, **options), whole)
 
 
 def test_nothing_is_written_from_the_middle_of_an_optimizer_step_or_an_evaluation(toy, path, monkeypatch):
@@ -179,32 +189,22 @@ def test_what_a_kill_left_in_the_middle_of_writing_is_cleared(toy, path):
 
 @pytest.fixture
 def keeper(toy, path):
-    """A call that returns a model, a scaler as fp16 has, and the checkpoint of both."""
-    def make(has_scaler=True, is_writer=True, seed=0):
+    """A call that returns a model and its checkpoint."""
+    def make(is_writer=True, seed=0):
         model = toy.Model(seed)
-        scaler = torch.amp.GradScaler("cpu") if has_scaler else None
-        optimizer = make_optimizer(model, 0.05, (0.9, 0.95))
-        return model, scaler, Checkpoint(path, 30.0, np.arange(4), model, optimizer, scaler, is_writer)
+        optimizer = make_optimizer(model, Optimizer(1e-2))
+        return model, Checkpoint(path, 30.0, np.arange(4), model, optimizer, None, is_writer)
 
     return make
 
 
-def test_the_scaler_of_half_precision_comes_back(keeper):
-    _, scaler, kept = keeper()
-    scaler.load_state_dict(scaler.state_dict() | {"scale": 1024.0, "_growth_tracker": 7})
-    kept.save([{"step": 1}], get_random_state())
-    _, scaler, kept = keeper()
-    assert kept.load() == [{"step": 1}]
-    assert (scaler.state_dict()["scale"], scaler.state_dict()["_growth_tracker"]) == (1024.0, 7)
-
-
 def test_only_the_writer_among_processes_writes_and_all_read(toy, keeper, path):
-    model, _, kept = keeper(is_writer=False)
+    model, kept = keeper(is_writer=False)
     kept.save([{"step": 1}], get_random_state())
     assert not path.exists()
-    model, _, kept = keeper()
+    model, kept = keeper()
     kept.save([{"step": 2}], get_random_state())
-    other, _, kept = keeper(is_writer=False, seed=1)
+    other, kept = keeper(is_writer=False, seed=1)
     assert kept.load() == [{"step": 2}]
     assert torch.equal(toy.weights_of(other), toy.weights_of(model))
 

@@ -1,5 +1,6 @@
 """What a step is made of, and that neither micro-batches nor a model's state before it change it."""
 
+import itertools
 import threading
 
 import numpy as np
@@ -70,13 +71,14 @@ def test_losses_and_norms_of_a_step_are_means_over_its_supervised_tokens(toy):
     assert row.combined_loss == pytest.approx(0.25 * row.ce_loss + 0.75 * row.kd_loss, rel=1e-5)
 
 
-def test_the_gradient_norm_is_of_all_weights_and_told_before_clipping(toy, batch):
+def test_the_gradient_norm_is_of_all_weights_before_clipping_and_says_where_clipping_acts(toy, batch):
     model = toy.Model()
     (ce_loss(toy.logits_of(model, batch), batch["labels"]) / 28).backward()
     expected = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm().item()
-    for max_grad_norm in (1e9, 1e-3):
-        history = toy.train(1, max_grad_norm=max_grad_norm)[1]
-        assert history.grad_norm[0] == pytest.approx(expected, rel=1e-4)
+    trained = [toy.train(1, max_grad_norm=factor * expected) for factor in (1e9, 1.01, 0.99)]
+    assert [history.grad_norm[0] for _, history in trained] == [pytest.approx(expected, rel=1e-4)] * 3
+    free, above, below = (toy.weights_of(model) for model, _ in trained)
+    assert torch.equal(free, above) and not torch.equal(free, below)
 
 
 @pytest.mark.parametrize(("warmup_fraction", "expected"), [(0.0, 1e-2), (1.0, 1e-2 / 4)])
@@ -141,9 +143,11 @@ def test_a_tuple_of_alphas_is_dealt_to_the_micro_batches_in_turn(toy, batch):
     assert not torch.allclose(toy.weights_of(alternating), toy.weights_of(whole), atol=1e-6)
 
 
-def test_more_alphas_than_micro_batches_are_refused(toy):
-    with pytest.raises(ValueError, match=r"micro_batch_size=4 .* 4 sequences make 1 micro-batch.* needs 2"):
-        toy.train(1, toy.distilling(), alpha_schedule=make_alpha_schedule("alternate_micro_batch", 1))
+def test_alternation_that_gives_one_loss_more_tokens_is_refused(toy):
+    for micro_batch_size in (3, 4):
+        with pytest.raises(ValueError, match=rf"micro_batch_size={micro_batch_size} .* equal shares of 4"):
+            toy.train(1, toy.distilling(), micro_batch_size=micro_batch_size,
+                      alpha_schedule=make_alpha_schedule("alternate_micro_batch", 1))
 
 
 def test_frozen_weights_stay_bit_identical(toy):
@@ -197,13 +201,37 @@ def test_trainings_of_different_precision_follow_one_another_and_leave_the_model
     assert torch.equal(toy.logits_of(half.eval(), batch), toy.logits_of(plain.eval(), batch))
 
 
-def test_a_training_stopped_in_half_precision_leaves_the_model_as_it_was(toy, batch):
-    model = toy.Model()
-    with pytest.raises(InterruptedError):
-        toy.train(1, model=model, mixed_precision="bf16", evaluate=toy.stop(InterruptedError))
-    plain = toy.Model()
-    plain.load_state_dict(model.state_dict())
-    assert torch.equal(toy.logits_of(model, batch), toy.logits_of(plain, batch))
+def test_curves_are_scored_in_float32_as_final_scores_are(toy, batch):
+    model, plain, pairs = toy.Model(), toy.Model(), []
+
+    def evaluate():
+        plain.load_state_dict(model.state_dict())
+        pairs.append([toy.logits_of(each, batch) for each in (model, plain)])
+        return {}
+
+    toy.train(2, model=model, mixed_precision="bf16", evaluate=evaluate)
+    assert all(torch.equal(*pair) for pair in pairs) and pairs[0][0].dtype == torch.float32
+
+
+def test_what_accelerate_finds_in_its_environment_changes_no_training(toy, monkeypatch):
+    expected = toy.train(2, micro_batch_size=2)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
+    toy.assert_same(toy.train(2, micro_batch_size=2), expected)
+
+
+def test_half_precision_skips_steps_whose_gradient_overflows_and_says_so(toy, half):
+    model, seen = toy.Model(), [toy.weights_of(toy.Model())]
+    _, history = toy.train(8, model=model, mixed_precision="fp16", evaluations=8,
+                           evaluate=lambda: seen.append(toy.weights_of(model)) or {})
+    skipped = [torch.equal(*pair) for pair in itertools.pairwise(seen)]
+    assert skipped == (~np.isfinite(history.grad_norm)).tolist()
+    assert skipped[:2] == [True, True] and 3 <= sum(skipped) < 6  # the scale grows again and is too high
+    full = toy.train(8)[1]
+    assert history.learning_rate.tolist() == full.learning_rate.tolist()
+    taken = history.grad_norm[np.isfinite(history.grad_norm)]
+    assert taken.mean() == pytest.approx(full.grad_norm.mean(), rel=0.3)  # unscaled, before clipping
 
 
 def test_a_gradient_that_is_not_finite_stops_the_training(toy):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mome.scales import Optimizer
 from mome.train.optimizer import learning_rate_at, make_optimizer
 
 
@@ -22,7 +23,7 @@ def test_short_trainings_reach_their_peak_and_never_exceed_it(steps, warmup_frac
 def test_weight_decay_spares_norms_and_biases_and_frozen_weights_take_no_part(toy):
     model = toy.Model()
     model.wte.requires_grad_(False)
-    optimizer = make_optimizer(model, 0.05, (0.8, 0.9))
+    optimizer = make_optimizer(model, Optimizer(1e-2, betas=(0.8, 0.9)))
     decayed, spared = optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0.0)
     assert decayed["betas"] == spared["betas"] == (0.8, 0.9)
