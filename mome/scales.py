@@ -5,26 +5,30 @@ from dataclasses import dataclass, fields, replace
 from mome.checks import check_choice, check_range, check_shares
 from mome.values import Values
 
+OPTIMIZERS = ("muon", "adamw")
+
 
 @dataclass(frozen=True)
 class Shape(Values):
-    """A GPT-2 shape: layers, heads and width."""
+    """A GPT-2 shape: layers, heads, width; whether the head is the table of tokens or has weights of its own.
+    """
 
     n_layer: int
     n_head: int
     n_embd: int
+    tie_word_embeddings: bool = True
 
     def check(self) -> None:
-        for field in fields(self):
-            check_range(field.name, getattr(self, field.name), 1, whole=True)
+        for name in ("n_layer", "n_head", "n_embd"):
+            check_range(name, getattr(self, name), 1, whole=True)
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd={self.n_embd} is not allowed; it must be a multiple of n_head="
                              f"{self.n_head}")
 
     def weights(self, vocab_size: int, context: int) -> int:
-        """Return a GPT-2's number of weights: tables, blocks of 12 D^2 + 13 D, final norm; head tied."""
-        width = self.n_embd
-        return (vocab_size + context) * width + self.n_layer * (12 * width**2 + 13 * width) + 2 * width
+        """Return a GPT-2's number of weights: tables, head, blocks of 12 D^2 + 13 D, final norm."""
+        width, tables = self.n_embd, vocab_size * (1 if self.tie_word_embeddings else 2) + context
+        return tables * width + self.n_layer * (12 * width**2 + 13 * width) + 2 * width
 
     def flops(self, vocab_size: int) -> float:
         """Return about how many operations a token takes in a training step: 6 per weight of a product."""
@@ -33,21 +37,33 @@ class Shape(Values):
 
 @dataclass(frozen=True)
 class Optimizer(Values):
-    """How steps are taken: AdamW, linear warm-up and decay of the rate, gradients clipped by their norm."""
+    """How steps are taken: by Muon or AdamW, with linear warm-up and decay of the rate.
+
+    With Muon `learning_rate` is that of the hidden matrices, `other_rate` and `betas` are AdamW's for tables,
+    head, norms and biases. A `max_grad_norm` of 0 is no clipping. What a kind does not use goes.
+    """
 
     learning_rate: float
     warmup_fraction: float = 0.05
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
     betas: tuple[float, float] = (0.9, 0.95)
+    kind: str = "adamw"
+    other_rate: float = 0.0
+    momentum: float = 0.95
 
     def check(self) -> None:
-        for name in ("learning_rate", "max_grad_norm"):
+        check_choice("optimizer", self.kind, OPTIMIZERS)
+        if self.kind == "adamw":
+            object.__setattr__(self, "other_rate", self.learning_rate)
+            object.__setattr__(self, "momentum", 0.0)
+        for name in ("learning_rate", "other_rate"):
             check_range(name, getattr(self, name), 1e-8)
-        check_range("weight_decay", self.weight_decay, 0)
+        for name in ("weight_decay", "max_grad_norm"):
+            check_range(name, getattr(self, name), 0)
         check_range("warmup_fraction", self.warmup_fraction, 0, 1)
-        for beta in self.betas:
-            check_range("betas", beta, 0, 1 - 1e-9)
+        for name, value in [("momentum", self.momentum), *(("betas", beta) for beta in self.betas)]:
+            check_range(name, value, 0, 1 - 1e-9)
 
 
 @dataclass(frozen=True)
@@ -65,14 +81,16 @@ class Scale(Values):
     micro_batch_size: int  # sequences per forward pass on one device
     teacher_tokens: int  # training tokens the teacher sees, all languages together
     student_tokens: int  # training tokens a student or expert sees, per language
-    teacher_lr: float
-    student_lr: float
+    optimizer: str  # muon or adamw; the rates of either are those that `notebooks/sweep_rates.yaml` found
+    muon_lr: float  # of hidden matrices, in every model: the step is scaled to a matrix's shape
+    other_lr: float  # of tables, head, norms and biases beside it
+    adamw_teacher_lr: float
+    adamw_lr: float  # of students and experts
     targets_per_token: int  # cached teacher targets per position: half most probable tokens, half draws
     evaluation_rows: int  # most held-out sequences scored per language
     curve_rows: int  # the same, of the small curve that a training keeps
     evaluations: int  # points of that curve
     router_rows: int  # most training sequences per language a router is fitted on
-    tie_word_embeddings: bool = True  # of the modular model; the paper's head is untied, with a bias
     warmup_fraction: float = 0.05
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
@@ -97,10 +115,10 @@ class Scale(Values):
         check_range("context", self.context, 2, whole=True)  # the first token of a sequence is never a target
         check_range("vocab_size", self.vocab_size, 300, 65_536, whole=True)
         check_range("targets_per_token", self.targets_per_token, 2, self.vocab_size - 1, whole=True)
-        for name in ("teacher_lr", "student_lr", "cached_time", "filled_time", "every_step_time",
-                     "original_time"):
+        for name in ("muon_lr", "other_lr", "adamw_teacher_lr", "adamw_lr", "cached_time", "filled_time",
+                     "every_step_time", "original_time"):
             check_range(name, getattr(self, name), 1e-8)
-        self.optimizer(self.teacher_lr)  # which checks the rest of its values
+        self.make_optimizer()  # which checks the rest of its values
         check_range("validation_fraction", self.validation_fraction, 0.001, 0.4)
         check_range("max_diff_percent", self.max_diff_percent, 0.01, 100)
         check_range("near_duplicates", self.near_duplicates, 0.1, 1)
@@ -123,19 +141,29 @@ class Scale(Values):
         """Optimizer steps of one student on one language."""
         return max(2, self.student_tokens // self.tokens_per_step)
 
-    def optimizer(self, learning_rate: float) -> Optimizer:
-        return Optimizer(learning_rate, self.warmup_fraction, self.weight_decay, self.max_grad_norm)
+    def make_optimizer(self, role: str = "student", kind: str = "", width: float = 1.0) -> Optimizer:
+        """Return how a role, "teacher" or "student", takes its steps, by default with the scale's optimizer.
+
+        AdamW's rate falls as the model is `width` times as wide (Yang et al. 2022, arXiv:2203.03466): at an
+        expert's rate a wide one would end behind it. Muon's steps are scaled to each matrix already.
+        """
+        kind, shared = kind or self.optimizer, (self.warmup_fraction, self.weight_decay, self.max_grad_norm)
+        if kind == "muon":
+            return Optimizer(self.muon_lr, *shared, kind=kind, other_rate=self.other_lr)
+        rate = self.adamw_teacher_lr if role == "teacher" else self.adamw_lr / width
+        return Optimizer(rate, *shared, kind=kind)
 
 
 SCALES = {scale.name: scale for scale in (
     Scale("smoke", 60_000, 1_024, 64, Shape(2, 2, 96), Shape(2, 2, 48), Shape(2, 2, 48), 8, 8, 240_000,
-          30_000, 3e-3, 4e-3, 16, 48, 12, 3, 400, filled_time=2.1, every_step_time=1.6, original_time=1.9),
+          30_000, "muon", 4e-3, 1e-2, 3e-3, 4e-3, 16, 48, 12, 3, 400, filled_time=2.1, every_step_time=1.6,
+          original_time=1.9),
     Scale("laptop", 520_000, 4_096, 128, Shape(4, 4, 256), Shape(3, 4, 128), Shape(3, 4, 128), 4, 4,
-          1_200_000, 128_000, 1e-3, 2e-3, 32, 160, 40, 6, 2_000),
-    # Sizes of the paper; tokens are asked for with `overrides` when more are wanted.
-    Scale("paper", 500_000_000, 32_000, 1_024, Shape(24, 16, 1_024), Shape(12, 12, 768), Shape(3, 6, 768),
-          1_024, 32, 6_000_000_000, 1_500_000_000, 3e-4, 5e-4, 64, 2_000, 500, 16, 20_000,
-          tie_word_embeddings=False, mixed_precision="bf16"))}
+          1_200_000, 128_000, "muon", 4e-3, 1e-2, 1e-3, 2e-3, 32, 160, 40, 6, 2_000),
+    # Sizes of the paper, whose experts' head is untied; more tokens can be asked for with `overrides`.
+    Scale("paper", 500_000_000, 32_000, 1_024, Shape(24, 16, 1_024), Shape(12, 12, 768),
+          Shape(3, 6, 768, False), 1_024, 32, 6_000_000_000, 1_500_000_000, "adamw", 2e-3, 5e-3, 3e-4, 5e-4,
+          64, 2_000, 500, 16, 20_000, mixed_precision="bf16"))}
 
 
 def resolve_scale(scale: str, overrides: dict | None = None) -> Scale:

@@ -67,7 +67,8 @@ def test_single_values_of_a_scale_are_overridden_and_shapes_in_part():
     ([1], ["overrides=[1]", "mapping"]), ({"micro_batch_size": 99}, ["micro_batch_size=99", "batch_size=8"]),
     ({"mixed_precision": "auto"}, ["auto", "bf16"]), ({"shares": {"en": -1}}, ["shares['en']=-1"]),
     ({"targets_per_token": 0}, ["targets_per_token=0", "[2, 1023]"]), ({"name": "x"}, ["overrides='name'"]),
-    ({"teacher_lr": 0}, ["teacher_lr=0"]), ({"batch_size": True}, ["batch_size=True"])])
+    ({"muon_lr": 0}, ["muon_lr=0"]),
+    ({"optimizer": "sgd"}, ["optimizer='sgd'", "adamw"]), ({"batch_size": True}, ["batch_size=True"])])
 def test_an_override_that_is_not_allowed_is_refused_by_name(overrides, words):
     with pytest.raises(ValueError) as error:
         resolve_scale("smoke", overrides)

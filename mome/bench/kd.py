@@ -70,7 +70,9 @@ def time_kd(scale: Scale, tokens_per_step: int, repeats: int) -> pd.DataFrame:
                    "KD, teacher every step": (student, distil(teacher=teacher)),
                    ORIGINAL: (student, original(teacher)),
                    f"{ORIGINAL}, GPT-2's defaults": (plain, original(plain_teacher.eval()))}
-        steps = {way: make_step(*each, rows, batches, batch_size) for way, each in trained.items()}
+        step = partial(make_step, rows=rows, batches=batches, micro_batch_size=batch_size,
+                       optimizer=scale.make_optimizer())
+        steps = {way: step(*each) for way, each in trained.items()}
         timed = time_in_turn({**steps, "caching": cache}, repeats)
         n_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     hard, cached = ratios_to(timed, HARD), ratios_to(timed, CACHED)

@@ -42,8 +42,7 @@ def bench_modular(scale: Scale, languages: list[str], rounds: int) -> pd.DataFra
 def build_compared(scale: Scale, languages: list[str]) -> dict:
     """Return {way: untrained model}, those in `MODULAR` modular."""
     sizes = scale.vocab_size, scale.context
-    moe = partial(build_moe, languages, gpt2_config(scale.expert, *sizes), seed=0,
-                  tie_word_embeddings=scale.tie_word_embeddings)
+    moe = partial(build_moe, languages, gpt2_config(scale.expert, *sizes), seed=0)
     dense = {BASELINE: scale.expert, "dense, same total": shape_dense(scale, "same total", len(languages)),
              "teacher": scale.teacher}
     built = {way: build_gpt2(shape, *sizes, seed=0) for way, shape in dense.items()}
@@ -58,7 +57,7 @@ def time_moe(built: dict, scale: Scale, expert_index: np.ndarray, rows: np.ndarr
     objectives = {way: make_objective(None, told if way in MODULAR else dense_logits) for way in built}
     for what in ("training step", "gradient"):
         step = partial(make_step, rows=rows, batches=itertools.cycle(batches), is_updated=what != "gradient",
-                       micro_batch_size=scale.micro_batch_size)
+                       micro_batch_size=scale.micro_batch_size, optimizer=scale.make_optimizer())
         steps = {way: step(built[way], objectives[way]) for way in built if way != "teacher"}
         tables[what] = compare_times(steps, rounds, scale.batch_size * scale.context)
     ids = make_batch(rows, np.arange(8), find_device())["input_ids"]

@@ -10,9 +10,13 @@ from mome.models.modular import MoMEConfig, MoMEForCausalLM
 
 
 def build_moe(languages: list[str], body_config: GPT2Config, *, has_common_expert: bool,
-              tie_word_embeddings: bool, seed: int) -> MoMEForCausalLM:
-    """Return a modular model with weights drawn from `seed`; its experts are equal, all from one draw."""
-    config = MoMEConfig(languages, body_config.to_diff_dict(), has_common_expert, tie_word_embeddings)
+              seed: int) -> MoMEForCausalLM:
+    """Return a modular model with weights drawn from `seed`; its experts are equal, all from one draw.
+
+    Its head is tied to the embedding where the bodies' configuration says so.
+    """
+    config = MoMEConfig(languages, body_config.to_diff_dict(), has_common_expert,
+                        body_config.tie_word_embeddings)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = MoMEForCausalLM(config)
@@ -22,27 +26,25 @@ def build_moe(languages: list[str], body_config: GPT2Config, *, has_common_exper
     return model
 
 
-def assemble_experts(experts: dict[str, GPT2LMHeadModel], token_counts: torch.Tensor,
-                     tie_word_embeddings: bool) -> MoMEForCausalLM:
+def assemble_experts(experts: dict[str, GPT2LMHeadModel], token_counts: torch.Tensor) -> MoMEForCausalLM:
     """Return the PLE model of experts trained apart: their bodies frozen, one embedding made of theirs.
 
-    Row v of the shared embedding is the mean of the experts' rows weighted by how often each language's
-    training text holds token v (token_counts (E, V)): a token that one language owns keeps that expert's row
-    exactly. Raises ValueError for experts of different shapes.
+    Row v of the shared embedding, and of the head, is the mean of the experts' rows weighted by how often
+    each language's training text holds token v (token_counts (E, V)): a token that one language owns keeps
+    that expert's row exactly. Raises ValueError for experts of different shapes.
     """
-    languages, tables = list(experts), [model.transformer.wte.weight for model in experts.values()]
+    languages = list(experts)
     check_shapes({language: model.config for language, model in experts.items()})
-    moe = build_moe(languages, experts[languages[0]].config, has_common_expert=False,
-                    tie_word_embeddings=tie_word_embeddings, seed=0)
+    moe = build_moe(languages, experts[languages[0]].config, has_common_expert=False, seed=0)
     shares = (token_counts + 1e-3) / (token_counts + 1e-3).sum(dim=0)
     with torch.no_grad():
         for language, model in experts.items():
             weights = model.transformer.state_dict()
             del weights["wte.weight"]
             moe.experts[language].load_state_dict(weights)
-        mean = sum(share[:, None] * table for share, table in zip(shares, tables, strict=True))
-        for layer in (moe.embedding, moe.lm_head):
-            layer.weight.copy_(mean)
+        for layer, name in ((moe.embedding, "transformer.wte"), (moe.lm_head, "lm_head")):
+            tables = torch.stack([model.get_submodule(name).weight for model in experts.values()])
+            layer.weight.copy_((shares[..., None] * tables).sum(dim=0))
     moe.experts.requires_grad_(False)
     return moe
 

@@ -112,7 +112,6 @@ class ModularStage(Training):
     language: str
     targets: Targets
     rows_per_language: int
-    tie_word_embeddings: bool
     objective: Objective
     start_from: ModularStage | None = None
 
@@ -181,8 +180,7 @@ def make_moe_stages(setting, variant: str, order, seed: int = 0) -> list[Modular
     scale, stages = setting.scale, [None]
     fields = {"data": Data.of(setting), "shape": scale.expert, "steps": scale.student_steps, "seed": seed,
               "variant": variant, "targets": Targets.of(setting), "rows_per_language": count_rows(scale),
-              "tie_word_embeddings": scale.tie_word_embeddings, "objective": Objective(),
-              **training_fields(setting, scale.student_lr)}
+              "objective": Objective(), **training_fields(setting)}
     for language in check_languages(order, setting.languages):
         stages.append(ModularStage(language=language, start_from=stages[-1], **fields))
     return stages[1:]

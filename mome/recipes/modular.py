@@ -33,7 +33,6 @@ class MoE(Training):
     variant: str
     targets: Targets
     rows_per_language: int
-    tie_word_embeddings: bool
     objective: Objective
     experts: tuple[Student, ...] = ()
 
@@ -64,8 +63,7 @@ class MoE(Training):
             experts = tuple(train([name], token_share=left, start_from=ancestor) for name in languages)
         return cls(data=Data.of(setting), shape=scale.expert, steps=steps, seed=seed, variant=variant,
                    targets=Targets.of(setting), rows_per_language=count_rows(scale), objective=objective,
-                   tie_word_embeddings=scale.tie_word_embeddings, experts=experts,
-                   **training_fields(setting, scale.student_lr))
+                   experts=experts, **training_fields(setting))
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -85,7 +83,7 @@ class MoE(Training):
             return start_moe(self, has_common_expert=self.variant == "MoE-CE")
         counts = torch.from_numpy(token_counts(self.data.open())).float()
         parts = {expert.languages[0]: expert.open().cpu() for expert in self.experts}
-        return assemble_experts(parts, counts, self.tie_word_embeddings)
+        return assemble_experts(parts, counts)
 
     def list_groups(self, data) -> list:
         return [data.row_numbers("train", language, self.rows_per_language) for language in data.languages]
@@ -135,7 +133,7 @@ def start_moe(recipe: Training, has_common_expert: bool):
 
     body = gpt2_config(recipe.shape, recipe.data.vocab_size, recipe.data.context)
     return build_moe(list(recipe.data.languages), body, has_common_expert=has_common_expert,
-                     tie_word_embeddings=recipe.tie_word_embeddings, seed=recipe.seed)
+                     seed=recipe.seed)
 
 
 def load_modular(folder: Path):
@@ -236,7 +234,7 @@ class AddedExpert(Training):
     @classmethod
     def of(cls, setting, model: MoE, data: Data) -> AddedExpert:
         return cls(data=data, model=model, shape=model.shape, steps=setting.scale.student_steps,
-                   seed=model.seed, **training_fields(setting, setting.scale.student_lr))
+                   seed=model.seed, **training_fields(setting))
 
     @property
     def language(self) -> str:

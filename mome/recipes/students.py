@@ -116,16 +116,14 @@ class Student(Training):
            token_share: float = 1.0, shape: Shape | None = None, **changes):
         """Return the student of a setting on some languages, with `token_share` of the tokens of each.
 
-        A share above 1 is fresh text as far as there is any, and takes an objective that reads no cache. A
-        wider `shape` learns at a rate that falls as the width grows (Yang et al. 2022, arXiv:2203.03466): at
-        an expert's rate it would end behind the narrow one.
+        A share above 1 is fresh text as far as there is any, and takes an objective that reads no cache.
         """
         scale, objective = setting.scale, objective or Objective()
         languages = check_languages(languages, setting.languages)
         check_choice("tail", tail, distill.TAILS)
         check_range("token_share", token_share, 1e-3, 1 if objective.is_cached else 1e3)
-        rate = scale.student_lr if shape is None else scale.student_lr * scale.expert.n_embd / shape.n_embd
-        values = training_fields(setting, rate)
+        width = 1.0 if shape is None else shape.n_embd / scale.expert.n_embd
+        values = training_fields(setting, width=width)
         if objective.schedule == "alternate_micro_batch":
             half = max(1, scale.batch_size // 2)
             values["micro_batch_size"] = max(n for n in range(1, scale.micro_batch_size + 1) if half % n == 0)
@@ -183,9 +181,8 @@ def shape_dense(scale, size: str, n_experts: int) -> Shape:
         return expert
     if size == "same total, deep":
         return replace(expert, n_layer=expert.n_layer * n_experts)
-    tables = scale.vocab_size * expert.n_embd
-    body = expert.weights(scale.vocab_size, scale.context) - tables
-    total = tables + n_experts * body + (0 if scale.tie_word_embeddings else tables + scale.vocab_size)
+    body, all_weights = expert.weights(0, scale.context), expert.weights(scale.vocab_size, scale.context)
+    total = all_weights + (n_experts - 1) * body + (0 if expert.tie_word_embeddings else scale.vocab_size)
     widths = range(expert.n_embd, 2 * n_experts * expert.n_embd, 2 * expert.n_head)
     wider = [replace(expert, n_embd=width) for width in widths]
     return min(wider, key=lambda shape: abs(shape.weights(scale.vocab_size, scale.context) - total))

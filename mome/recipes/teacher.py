@@ -27,7 +27,7 @@ class Teacher(Training):
     def of(cls, setting, data: Data | None = None, seed: int = 0, **changes) -> Teacher:
         scale = setting.scale
         return cls(**{"data": data or Data.of(setting), "shape": scale.teacher, "steps": scale.teacher_steps,
-                      "seed": seed, **training_fields(setting, scale.teacher_lr), **changes})
+                      "seed": seed, **training_fields(setting, "teacher"), **changes})
 
 
 @dataclass(frozen=True)

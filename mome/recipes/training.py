@@ -144,11 +144,11 @@ class Training(Recipe):
         return 4.0 * self.shape.weights(self.data.vocab_size, self.data.context) + 2e5
 
 
-def training_fields(setting, learning_rate: float) -> dict:
+def training_fields(setting, role: str = "student", width: float = 1.0) -> dict:
     """Return what every training takes from a setting's scale."""
     names = ("batch_size", "micro_batch_size", "mixed_precision", "curve_rows", "evaluations")
     values = {name: getattr(setting.scale, name) for name in names}
-    return values | {"optimizer": setting.scale.optimizer(learning_rate)}
+    return values | {"optimizer": setting.scale.make_optimizer(role, width=width)}
 
 
 def checkpoint_seconds() -> float:

@@ -1,5 +1,6 @@
 """The one training loop: a loss function in, a history out; interrupted and resumed equals uninterrupted."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,19 +52,19 @@ def train_model(model: torch.nn.Module, loss_fn: Callable, plan: np.ndarray, row
             try:
                 alpha = schedule(history)
                 row = take_gradient(accelerator, model, loss_fn, rows, plan[step], alpha, micro_batch_size)
-                norm = accelerator.clip_grad_norm_(model.parameters(), optimizer.max_grad_norm)
+                norm = accelerator.clip_grad_norm_(model.parameters(), optimizer.max_grad_norm or math.inf)
                 row["grad_norm"] = float(norm)
                 check_finite(row, accelerator.scaler, f"{text}: step {step + 1} of {steps}")
             except (KeyboardInterrupt, FloatingPointError):
                 kept.save(history, random_state)  # the weights are still those that the last step left
                 raise
-            rate = learning_rate_at(step, steps, optimizer.learning_rate, optimizer.warmup_fraction)
             for group in stepper.param_groups:
-                group["lr"] = rate
+                group["lr"] = learning_rate_at(step, steps, group["peak"], optimizer.warmup_fraction)
             stepper.step()
             stepper.zero_grad()
             row["tokens"] += history[-1]["tokens"] if history else 0
             seconds = time.perf_counter() - started
+            rate = stepper.param_groups[0]["lr"]
             history.append({"step": step + 1, "learning_rate": rate, **row, "seconds": seconds})
             if evaluate is not None and step + 1 in evaluate_at:
                 history[-1].update(evaluate())

@@ -1,5 +1,6 @@
 """What ways of taking a step cost, measured in turn."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,15 +22,15 @@ def random_rows(scale: Scale, n_rows: int) -> np.ndarray:
 
 
 def make_step(model: torch.nn.Module, loss_fn: Callable, rows: np.ndarray, batches: Iterator[np.ndarray],
-              micro_batch_size: int, is_updated: bool = True) -> Callable[[], None]:
+              micro_batch_size: int, optimizer: Optimizer, is_updated: bool = True) -> Callable[[], None]:
     """Return a function that takes a step at rate 0 (or only its gradient) on the next of `batches`."""
-    accelerator, options = make_accelerator(), Optimizer(learning_rate=1.0)
-    stepper = accelerator.prepare_optimizer(make_optimizer(model, options))
+    accelerator = make_accelerator()
+    stepper = accelerator.prepare_optimizer(make_optimizer(model, optimizer))
 
     def step() -> None:
         take_gradient(accelerator, model, loss_fn, rows, next(batches), 0.5, micro_batch_size)
         if is_updated:
-            accelerator.clip_grad_norm_(model.parameters(), options.max_grad_norm)
+            accelerator.clip_grad_norm_(model.parameters(), optimizer.max_grad_norm or math.inf)
             stepper.step()
         stepper.zero_grad()
 

@@ -36,8 +36,8 @@ def experts():
 def build(languages, body_config):
     """Return a function that builds a model whose experts and router differ unless told otherwise."""
     def build_one(has_common_expert=False, tie=True, distinct=True):
-        options = {"has_common_expert": has_common_expert, "tie_word_embeddings": tie}
-        model = build_moe(languages, body_config, seed=0, **options)
+        body_config.tie_word_embeddings = tie
+        model = build_moe(languages, body_config, has_common_expert=has_common_expert, seed=0)
         if distinct:
             torch.manual_seed(1)
             with torch.no_grad():

@@ -11,8 +11,8 @@ def test_a_new_models_experts_are_equal_and_follow_the_seed_alone(languages, bod
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    options = {"has_common_expert": True, "tie_word_embeddings": True}
-    first, again, other = (build_moe(languages, body_config, seed=seed, **options) for seed in (0, 0, 1))
+    first, again, other = (build_moe(languages, body_config, has_common_expert=True, seed=seed)
+                           for seed in (0, 0, 1))
     assert torch.equal(torch.rand(3), expected)
     wanted = first.experts["en"].state_dict()
     for body in (*first.experts.values(), first.common_expert, again.experts["py"]):
@@ -23,10 +23,11 @@ def test_a_new_models_experts_are_equal_and_follow_the_seed_alone(languages, bod
 
 @pytest.mark.parametrize("tie", [True, False])
 def test_an_assembled_model_equals_its_expert_on_tokens_only_that_expert_knows(languages, ids, tie):
-    experts = {name: build_gpt2(Shape(1, 2, 16), 60, 24, seed=seed) for seed, name in enumerate(languages)}
+    shape = Shape(1, 2, 16, tie)
+    experts = {name: build_gpt2(shape, 60, 24, seed=seed) for seed, name in enumerate(languages)}
     counts = torch.zeros(4, 60)
     counts[0] = 1e9  # all tokens are English
-    model = assemble_experts(experts, counts, tie_word_embeddings=tie).eval()
+    model = assemble_experts(experts, counts).eval()
     for name in languages:
         weights, own = experts[name].transformer.state_dict(), model.experts[name].state_dict()
         assert all(torch.equal(weights[key], weight) for key, weight in own.items())
@@ -43,7 +44,7 @@ def test_a_token_of_two_languages_gets_the_mean_of_their_rows_weighted_by_use():
     experts = {name: build_gpt2(Shape(1, 2, 16), 60, 24, seed=seed) for seed, name in enumerate(["en", "fr"])}
     counts = torch.zeros(2, 60)
     counts[0, 7], counts[1, 7] = 3e6, 1e6
-    model = assemble_experts(experts, counts, tie_word_embeddings=True)
+    model = assemble_experts(experts, counts)
     english, french = (expert.transformer.wte.weight for expert in experts.values())
     assert_close(model.embedding.weight[7], 0.75 * english[7] + 0.25 * french[7], atol=1e-6, rtol=1e-5)
     assert_close(model.embedding.weight[8], (english[8] + french[8]) / 2)  # a token of nobody
@@ -52,7 +53,7 @@ def test_a_token_of_two_languages_gets_the_mean_of_their_rows_weighted_by_use():
 def test_experts_of_different_shapes_are_refused():
     experts = {"en": build_gpt2(Shape(1, 2, 16), 60, 24, 0), "fr": build_gpt2(Shape(1, 2, 32), 60, 24, 0)}
     with pytest.raises(ValueError, match="'fr' has n_embd=32"):
-        assemble_experts(experts, torch.ones(2, 60), True)
+        assemble_experts(experts, torch.ones(2, 60))
     with pytest.raises(ValueError, match="n_embd=32"):
         merge_experts(list(experts.values()))
 

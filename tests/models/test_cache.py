@@ -71,7 +71,7 @@ def test_the_text_generation_pipeline_of_transformers_takes_prompts_of_several_l
     tokenizer = train_tokenizer([], N_BYTE_TOKENS)
     tokenizer.padding_side = "left"
     config = gpt2_config(Shape(1, 2, 16), len(tokenizer), 24)
-    model = build_moe(["en", "fr"], config, has_common_expert=False, tie_word_embeddings=True, seed=0).eval()
+    model = build_moe(["en", "fr"], config, has_common_expert=False, seed=0).eval()
     writer, prompts = pipeline("text-generation", model=model, tokenizer=tokenizer), ["one", "a longer one"]
     options = {"max_new_tokens": 3, "do_sample": False}
     texts = [found[0]["generated_text"] for found in writer(prompts, batch_size=2, **options)]

@@ -29,6 +29,7 @@ from mome.recipes.teacher import Targets
 from mome.recipes.training import Training
 from mome.runs.needs import read_needs
 from mome.runs.parameters import declared_parameters
+from mome.scales import Optimizer
 
 LANGUAGES = ["en", "fr", "de", "py"]
 SPLIT = "validation"
@@ -60,10 +61,10 @@ def change_fields(setting, spanish) -> dict:
     moe, enlarged = RoutedMoE.of(setting, "JEET"), RoutedMoE(jeet, router, added)
     rerouted, longer = replace(moe, router=replace(moe.router, seed=1)), replace(ple.experts[0], steps=9)
     training = {"shape": setting.scale.teacher, "steps": 3, "batch_size": 4, "micro_batch_size": 2,
-                "optimizer": setting.scale.optimizer(1e-4), "mixed_precision": "bf16", "curve_rows": 2,
+                "optimizer": Optimizer(1e-4), "mixed_precision": "bf16", "curve_rows": 2,
                 "evaluations": 3, "seed": 5}
     return {
-        jeet: training | {"variant": "MoE-CE", "rows_per_language": 2, "tie_word_embeddings": False,
+        jeet: training | {"variant": "MoE-CE", "rows_per_language": 2,
                           "targets": replace(jeet.targets, k=4), "objective": Objective(alpha=0.1)},
         ple: {"experts": (longer, *ple.experts[1:])},
         moe: {"model": other, "router": rerouted.router},

@@ -83,7 +83,7 @@ def test_other_router_rows_rename_routers_and_comparisons_and_not_the_data():
 
 def test_what_a_router_does_not_use_does_not_rename_it():
     usual, other = (open_setting("smoke", "mini", ["en", "py"], overrides)
-                    for overrides in ({}, {"student_lr": 0.5, "teacher_tokens": 9_999, "evaluation_rows": 3}))
+                    for overrides in ({}, {"muon_lr": 0.5, "teacher_tokens": 9_999, "evaluation_rows": 3}))
     assert FittedRouter.of(usual).name == FittedRouter.of(other).name
 
 

@@ -47,11 +47,13 @@ def distilling(name="forward_kl", **options):
 
 
 def run_training(steps=6, loss_fn=None, dropout=0.0, seed=0, model=None, micro_batch_size=4,
-                 weight_decay=0.05, max_grad_norm=1.0, warmup_fraction=0.05, **options):
+                 weight_decay=0.05, max_grad_norm=1.0, warmup_fraction=0.05, optimizer_kind="adamw",
+                 **options):
     """Return a trained model and its history; dropout draws from `seed`."""
     model = model or Model(dropout=dropout)
     torch.manual_seed(seed)
-    optimizer = Optimizer(1e-2, warmup_fraction, weight_decay, max_grad_norm)
+    optimizer = Optimizer(1e-2, warmup_fraction, weight_decay, max_grad_norm, kind=optimizer_kind,
+                          other_rate=1e-2)
     loss_fn, plan = loss_fn or make_objective(None, logits_of), plan_batches(GROUPS, steps, 4, 0)
     history = train_model(model, loss_fn, plan, ROWS, optimizer=optimizer, micro_batch_size=micro_batch_size,
                           **options)

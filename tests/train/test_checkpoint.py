@@ -46,15 +46,16 @@ def tick(clock, seconds, loss_fn):
     return timed
 
 
-@pytest.mark.parametrize(("schedule", "number", "kind", "kept"), [
-    ("adaptive_paper", 1, KeyboardInterrupt, 0), ("adaptive_paper", 8, KeyboardInterrupt, 3),
-    ("grad_norm", 13, KeyboardInterrupt, 6), ("grad_norm", 9, SystemExit, 3),
-    ("grad_norm", 14, InterruptedError, 6)])
+@pytest.mark.parametrize(("schedule", "number", "kind", "kept", "optimizer"), [
+    ("adaptive_paper", 1, KeyboardInterrupt, 0, "muon"), ("adaptive_paper", 8, KeyboardInterrupt, 3, "adamw"),
+    ("grad_norm", 13, KeyboardInterrupt, 6, "muon"), ("grad_norm", 9, SystemExit, 3, "adamw"),
+    ("grad_norm", 14, InterruptedError, 6, "adamw")])
 def test_interrupted_at_any_step_and_resumed_equals_uninterrupted_bit_for_bit(
-        toy, path, clock, schedule, number, kind, kept):
+        toy, path, clock, schedule, number, kind, kept, optimizer):
     # Two calls a step of 5 seconds each, a checkpoint every 30: after steps 3 and 6, and when interrupted.
     options = {"steps": 7, "dropout": 0.3, "micro_batch_size": 3, "evaluate": lambda: {"nats": 1.0},
-               "evaluations": 3, "alpha_schedule": make_alpha_schedule(schedule, 7)}
+               "evaluations": 3, "alpha_schedule": make_alpha_schedule(schedule, 7),
+               "optimizer_kind": optimizer}
     whole = toy.train(loss_fn=toy.distilling("jsd"), **options)
     assert len(set(whole[1].alpha)) > 2
     with pytest.raises(kind):

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from mome.scales import Optimizer
+from mome.models.assemble import build_moe
+from mome.models.gpt2 import build_gpt2, gpt2_config
+from mome.scales import OPTIMIZERS, Optimizer, Shape
 from mome.train.optimizer import learning_rate_at, make_optimizer
 
 
@@ -20,13 +22,38 @@ def test_short_trainings_reach_their_peak_and_never_exceed_it(steps, warmup_frac
     assert min(rates) > 0
 
 
-def test_weight_decay_spares_norms_and_biases_and_frozen_weights_take_no_part(toy):
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_weight_decay_spares_norms_and_biases_and_frozen_weights_take_no_part(toy, kind):
     model = toy.Model()
     model.wte.requires_grad_(False)
-    optimizer = make_optimizer(model, Optimizer(1e-2, betas=(0.8, 0.9)))
+    optimizer = make_optimizer(model, Optimizer(1e-2, betas=(0.8, 0.9), kind=kind, other_rate=0.5))
     decayed, spared = optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0.0)
     assert decayed["betas"] == spared["betas"] == (0.8, 0.9)
     assert all(parameter.dim() == 2 for parameter in decayed["params"])
     assert all(parameter.dim() == 1 for parameter in spared["params"])
     assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters())) - 1
+
+
+@pytest.mark.parametrize("tie", [True, False])
+@pytest.mark.parametrize("is_modular", [True, False])
+def test_muon_takes_the_bodies_matrices_and_leaves_tables_and_head_to_adamw(tie, is_modular):
+    shape, values = Shape(1, 2, 16, tie), Optimizer(1e-2, kind="muon", other_rate=0.5)
+    model = build_gpt2(shape, 60, 24, 0)
+    if is_modular:
+        model = build_moe(["en", "fr"], gpt2_config(shape, 60, 24), has_common_expert=True, seed=0)
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    peaks = {names[id(weight)]: group["peak"] for group in make_optimizer(model, values).param_groups
+             for weight in group["params"]}
+    hidden = {name for name, peak in peaks.items() if peak == 1e-2}
+    assert hidden == {name for name, weight in model.named_parameters()
+                      if name.endswith((".c_attn.weight", ".c_fc.weight", ".c_proj.weight"))}
+    assert len(hidden) == 4 * (3 if is_modular else 1)
+    assert set(peaks) == {name for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def test_what_an_optimizer_does_not_use_does_not_rename_it():
+    assert Optimizer(1e-2, other_rate=3, momentum=0.5) == Optimizer(1e-2)
+    assert Optimizer(1e-2, kind="muon", other_rate=3) != Optimizer(1e-2, kind="muon", other_rate=2)
+    with pytest.raises(ValueError, match=r"other_rate=0\.0"):
+        Optimizer(1e-2, kind="muon")

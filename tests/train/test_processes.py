@@ -49,7 +49,7 @@ def make_dense(seed):
 
 def make_modular(seed, has_common_expert=False):
     return build_moe(["en", "fr", "de", "py"], gpt2_config(*SIZES), has_common_expert=has_common_expert,
-                     tie_word_embeddings=True, seed=seed)
+                     seed=seed)
 
 
 def make_ce(seed):

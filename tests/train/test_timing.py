@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mome.distill.objective import make_objective
+from mome.scales import Optimizer
 from mome.train import timing
 from mome.train.batches import make_batch, plan_batches
 from mome.train.timing import make_step, probe_precision, ratios_to, time_in_turn
@@ -21,7 +22,8 @@ def test_timed_steps_walk_through_their_batches_and_leave_the_model_alone(toy, m
         return toy.distilling()(*arguments)
 
     batches = iter(plan_batches(toy.GROUPS, 2, 4, 0))
-    step, before = make_step(model, counted, toy.ROWS, batches, 2, is_updated), toy.weights_of(model)
+    step = make_step(model, counted, toy.ROWS, batches, 2, Optimizer(1.0), is_updated)
+    before = toy.weights_of(model)
     step()
     step()
     assert (len(calls), len(updates)) == (4, 2 if is_updated else 0)

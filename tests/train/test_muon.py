@@ -1,0 +1,106 @@
+"""The orthogonal factor and the optimizer that steps along it."""
+
+import pytest
+import torch
+
+from mome.train.muon import LEAST, STEPS, WORST, Muon, orthogonalize
+
+
+def random_matrices(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def with_values(values, n_rows, n_columns):
+    """A matrix of these singular values and its polar factor, in float64."""
+    n = len(values)
+    left, _ = torch.linalg.qr(random_matrices(n_rows, n, seed=1).double())
+    right, _ = torch.linalg.qr(random_matrices(n_columns, n, seed=2).double())
+    return (left * torch.tensor(values).double()) @ right.mT, left @ right.mT
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (64, 64), (128, 384), (512, 128), (1, 40), (40, 1)])
+def test_large_singular_values_end_near_one_and_none_above(shape):
+    matrix = random_matrices(1, *shape)
+    before = torch.linalg.svdvals(matrix[0])
+    after = torch.linalg.svdvals(orthogonalize(matrix)[0])
+    is_large = before >= LEAST * 3 * before[0]  # the bound on the largest is not exact
+    assert (after[:int(is_large.sum())] >= 1 - WORST - 0.01).all()
+    assert after[0] <= 1 + WORST + 0.01
+
+
+def test_it_is_the_svds_factor_to_the_stated_error():
+    matrix, factor = with_values([1, 0.7, 0.3, 0.1, 0.03], 12, 20)
+    found = orthogonalize(matrix.float()[None])[0].double()
+    assert torch.linalg.matrix_norm(found - factor, 2) <= WORST + 0.01
+    # the same singular vectors: each is only stretched
+    assert torch.allclose(found @ factor.mT, (found @ factor.mT).mT, atol=1e-4)
+
+
+def test_a_direction_without_gradient_takes_no_step():
+    matrix, _ = with_values([1, 0.5], 6, 6)
+    found = orthogonalize(matrix.float()[None])[0].double()
+    values = torch.linalg.svdvals(found)
+    assert (values[2:] < 1e-3).all() and (values[:2] > 1 - WORST - 0.01).all()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e30])
+def test_the_scale_does_not_matter(scale):
+    matrix = random_matrices(2, 8, 5)
+    assert torch.allclose(orthogonalize(matrix * scale), orthogonalize(matrix), atol=1e-4)
+
+
+def test_zeros_stay_zeros_and_do_not_touch_their_neighbours():
+    matrices = random_matrices(3, 4, 6)
+    matrices[1] = 0
+    found = orthogonalize(matrices)
+    assert (found[1] == 0).all() and found.isfinite().all()
+    assert torch.allclose(found[2], orthogonalize(matrices[2:])[0], atol=1e-6)
+
+
+def test_the_steps_are_those_of_the_linear_program():
+    x = torch.logspace(-2, 0, 5_000, dtype=torch.float64)
+    for a, b, c in STEPS:
+        x = a * x + b * x**3 + c * x**5
+    assert x.min() == pytest.approx(1 - WORST, abs=0.01) and x.max() == pytest.approx(1 + WORST, abs=0.01)
+
+
+def make_muon(weights, is_hidden=True, **options):
+    groups = [{"params": weights, "is_hidden": is_hidden, "lr": 0.1, **options}]
+    return Muon(groups, momentum=0.9, betas=(0.9, 0.95))
+
+
+def test_a_first_step_moves_along_the_gradients_factor_wider_outputs_further():
+    for shape, factor in (((4, 9), 1.5), ((9, 4), 1.0)):
+        weight = torch.nn.Parameter(torch.zeros(shape))
+        weight.grad = random_matrices(*shape)
+        make_muon([weight]).step()
+        assert torch.allclose(weight.data, -0.1 * factor * orthogonalize(weight.grad[None])[0], atol=1e-6)
+
+
+def test_weights_decay_by_the_rate_and_matrices_of_one_shape_do_not_mix():
+    alone, first, second = (torch.nn.Parameter(torch.ones(3, 3)) for _ in range(3))
+    for weight, seed in ((alone, 1), (first, 1), (second, 2)):
+        weight.grad = random_matrices(3, 3, seed=seed)
+    make_muon([alone], weight_decay=0.5).step()
+    make_muon([first, second], weight_decay=0.5).step()
+    assert torch.allclose(alone, first, atol=1e-6) and not torch.allclose(first, second)
+    expected = 0.95 - 0.1 * orthogonalize(alone.grad[None])[0]
+    assert torch.allclose(alone.data, expected, atol=1e-6)
+
+
+def test_what_is_not_hidden_takes_the_steps_of_adamw():
+    mine, theirs = (torch.nn.Parameter(torch.ones(5)) for _ in range(2))
+    muon = make_muon([mine], is_hidden=False, weight_decay=0.1)
+    adamw = torch.optim.AdamW([theirs], lr=0.1, betas=(0.9, 0.95), weight_decay=0.1)
+    for seed in range(4):
+        mine.grad = theirs.grad = random_matrices(5, seed=seed)
+        muon.step()
+        adamw.step()
+    assert torch.allclose(mine, theirs, atol=1e-6)
+
+
+def test_a_weight_without_gradient_stays_and_keeps_no_state():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    muon = make_muon([weight])
+    muon.step()
+    assert (weight == 1).all() and not muon.state[weight]
