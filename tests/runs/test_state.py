@@ -42,7 +42,7 @@ run.figure(figure, "line", "A line.")
 run.finding(f"The square is {x * x}.", "holds", "C1")
 """
 END = "run.complete({'square': x * x})"
-FAIL, STOP = "1 / 0", "raise KeyboardInterrupt"
+FAIL, STOP, MEND, FAIL_AGAIN = "1 / 0", "raise KeyboardInterrupt", "x + 1", "2 / 0"
 
 
 def execute(path, look=lambda number: None, **options):
@@ -100,7 +100,7 @@ def test_a_notebook_is_one_run_whoever_executes_it(three):
     assert [len(read_metrics(folder)) for folder in folders] == [1, 1, 1]  # what `publish` takes
 
 
-def test_a_finished_run_that_is_opened_again_stays_as_it_is_and_another_starts_with_the_work(three, monkeypatch):
+def test_a_finished_run_opened_again_stays_as_it_is_and_another_starts_with_the_work(three, monkeypatch):
     home, (*_, night) = three
     monkeypatch.setenv("MOME_HOME", str(home))
     monkeypatch.setenv("JPY_SESSION_NAME", "as in JupyterLab")
@@ -119,7 +119,7 @@ def test_a_run_is_running_failed_or_interrupted_as_its_last_cell_ended_until_it_
     def look(number):
         return [describe_state(folder) for folder in list_folders(tmp_path / "home")]
 
-    _, seen = execute(write(FAIL, "pass", STOP, "pass", END, FAIL), look, allow_errors=True)
+    _, seen = execute(write(FAIL, MEND, STOP, "pass", END, FAIL_AGAIN), look, allow_errors=True)
     assert seen[:3] == [[], [], []]
     running = rf"running: process \d+ on {platform.node()}, heard \d s ago"
     assert all(re.fullmatch(running, seen[place][0]) for place in (3, 5, 7)), seen
@@ -158,8 +158,9 @@ def test_a_heartbeat_is_believed_of_another_machine_while_it_is_fresh_and_here_o
     assert run_state(tmp_path) == state
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"pid": "x", "host": HERE}', '{"pid": 1e99, "host": HERE}',
-                                  f'{{"pid": {10**30}, "host": HERE}}'])
+@pytest.mark.parametrize("text", [
+    "[]", "{}", '{"pid": "x", "host": HERE}', '{"pid": 1e99, "host": HERE}',
+    f'{{"pid": {10**30}, "host": HERE}}', '{"pid": 1, "host": HERE'])
 def test_a_damaged_heartbeat_is_none(text, tmp_path):
     (tmp_path / "running.json").write_text(text.replace("HERE", json.dumps(platform.node())))
     assert run_state(tmp_path) == "interrupted"
