@@ -138,8 +138,8 @@ def start_run(notebook: str, **values) -> Run:
     values = fit_values(notebook, declared, values)
     told = ", ".join(f"{name}={value!r}" for name, value in injected.items()
                      if name != "out" and value != declared[name])
-    if told and "JPY_SESSION_NAME" in os.environ:  # a person is at an executed copy
-        say(f"the cell '# Parameters' sets {told} whatever the cell above it says; edit or remove that cell")
+    if told and not os.environ.get("MOME_NOTEBOOK"):  # in an executed copy it beats what a person edits
+        say(f"the cell '# Parameters' sets {told} over the cell above it")
     folder = choose_folder(notebook, values["out"])
     from mome.figures.style import set_style  # matplotlib, which plans can do without
 

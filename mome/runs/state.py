@@ -47,9 +47,9 @@ class Heartbeat:
             store.write_json(self.file, {"pid": os.getpid(), "host": platform.node()})
 
     def note(self, result) -> None:
-        error = result.error_before_exec or result.error_in_exec
+        error = result and (result.error_before_exec or result.error_in_exec)
         with suppress(OSError):
-            if isinstance(error, KeyboardInterrupt):
+            if not result or isinstance(error, KeyboardInterrupt):  # ipykernel: none of an awaiting cell
                 self.file.unlink(missing_ok=True)
             elif error:
                 told = " ".join(f"{type(error).__name__}: {error}".split())

@@ -123,7 +123,7 @@ def test_a_new_run_of_a_kernel_ends_the_one_before(values, run, tmp_path):
 
 
 def test_two_runs_that_start_in_one_second_do_not_share_a_folder(values):
-    runs = [start_run("09_toy", **values) for _ in range(2)]
+    runs = [Run("09_toy", values, fresh_folder("09_toy").with_name("now")) for _ in range(2)]
     assert runs[0].open_folder() != runs[1].open_folder()
     assert runs[0].id != runs[1].id
 

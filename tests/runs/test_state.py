@@ -103,7 +103,6 @@ def test_a_notebook_is_one_run_whoever_executes_it(three):
 def test_a_finished_run_opened_again_stays_as_it_is_and_another_starts_with_the_work(three, monkeypatch):
     home, (*_, night) = three
     monkeypatch.setenv("MOME_HOME", str(home))
-    monkeypatch.setenv("JPY_SESSION_NAME", "as in JupyterLab")
     copy, before = night / "09_toy/executed.ipynb", len(list_folders(home))
     copy.write_text(copy.read_text().replace("x: int = 3", "x: int = 4"))
     finished = read_files(night)
