@@ -5,6 +5,7 @@ import platform
 import sys
 import threading
 import time
+from asyncio import CancelledError
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -49,7 +50,7 @@ class Heartbeat:
     def note(self, result) -> None:
         error = result and (result.error_before_exec or result.error_in_exec)
         with suppress(OSError):
-            if not result or isinstance(error, KeyboardInterrupt):  # ipykernel: none of an awaiting cell
+            if not result or isinstance(error, KeyboardInterrupt | CancelledError):  # of a cell that awaits
                 self.file.unlink(missing_ok=True)
             elif error:
                 told = " ".join(f"{type(error).__name__}: {error}".split())
