@@ -9,9 +9,9 @@ from mome import engine
 from mome.cli.values import add_command, add_parameters, add_workers, read_pairs, read_parameters, read_sweep
 from mome.config import runs_dir, store_dir
 from mome.plan import describe_plan, make_plan
-from mome.runs.execute import describe_state
 from mome.runs.grid import plan_run, plan_sweep
 from mome.runs.record import fresh_folder, note_needs
+from mome.runs.state import describe_state
 
 SPARE_BYTES = 100_000_000  # for checkpoints and scratch files, beside what is built
 

@@ -26,7 +26,8 @@ def add_runs(commands) -> None:
     publish.add_argument("run", help="the folder of a finished run")
     clean = add_command(commands, "clean", clean_command, "show what is built, remove what no run refers to",
                         "What a run or a command asked for, and what that was made from, stays. What is "
-                        "unfinished, from which a build goes on, stays unless --unfinished.")
+                        "unfinished, from which a build goes on, stays unless --unfinished. What was asked "
+                        "for by name is listed in needs.txt under runs/train, runs/data: remove it there.")
     clean.add_argument("--runs", action="append", default=[], metavar="FOLDER", dest="folders",
                        help="further folders of runs whose needs stay; may be repeated")
     clean.add_argument("--unfinished", action="store_true", help="remove what is unfinished as well")
@@ -42,19 +43,22 @@ def check_folders(folders: list[str]) -> list[str]:
 
 def runs_command(folders: list[str], where: list[str], compare: bool, format: str) -> None:
     from mome.runs.compare import compare_runs, read_runs, select_runs
-    from mome.runs.report import list_failures
+    from mome.runs.report import list_remarks
 
     found = select_runs(read_runs(check_folders(folders) or [runs_dir()]), read_pairs(where))
-    table = compare_runs(found) if compare and len(found) else found[LISTED]
-    if format != "text":
-        print(table.to_csv(index=False) if format == "csv" else table.to_json(orient="records", indent=1))
+    shown = {"text": LISTED, "csv": [*LISTED, "folder"], "json": list(found)}[format]
+    table = compare_runs(found) if compare and len(found) else found[shown]
+    if format == "csv":
+        print(table.to_csv(index=False))
+    elif format == "json":
+        print(table.to_json(orient="records", indent=1, default_handler=str))
     elif table.empty:
         print("no runs")
     elif compare:
         print(table.set_index("run").T.to_string(na_rep="", float_format="{:.4g}".format))
     else:
-        print(table.to_string(index=False, na_rep="", float_format="{:.1f}".format))
-        print("\n".join(list_failures(found)))
+        print(write_lines(table))
+        print("\n".join(list_remarks(found)))
 
 
 def report_command(folder: str, open: bool) -> None:
@@ -75,17 +79,23 @@ def publish_command(run: str) -> None:
     print("\n".join(map(str, publish(Path(run)))))
 
 
+def write_lines(table) -> str:
+    """Return a table as text, its numbers with one digit."""
+    return table.to_string(index=False, na_rep="", float_format="{:.1f}".format)
+
+
 def clean_command(folders: list[str], unfinished: bool, yes: bool) -> None:
     from mome.runs.compare import find_unused, remove_unused
 
     table = find_unused([runs_dir(), *check_folders(folders)])
     going = table[table.state.eq("unused") | (table.state.eq("unfinished") & unfinished)]
-    sizes = table.groupby(["kind", "state"]).megabytes.agg(["count", "sum"]).round(1)
-    print(sizes.to_string() if len(table) else f"nothing under {store_dir()}")
+    sizes = table.groupby(["kind", "state", "users"], as_index=False).agg(
+        count=("folder", "size"), megabytes=("megabytes", "sum"), days=("days", "max"))
+    print(write_lines(sizes) if len(table) else f"nothing under {store_dir()}")
     if going.empty:
         print("nothing to remove: runs refer to all of it")
         return
-    print(going.round(1).to_string(index=False))
+    print(write_lines(going))
     answer = "y" if yes else ""
     with suppress(EOFError):  # nobody can answer
         answer = answer or input(f"remove these {len(going)} ({going.megabytes.sum():.1f} MB)? [y/N] ")

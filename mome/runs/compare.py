@@ -13,11 +13,12 @@ from mome import store
 from mome.checks import check_choice
 from mome.config import store_dir
 from mome.runs import CLAIMS, FINDING_VERDICTS
-from mome.runs.execute import is_complete, run_state
 from mome.runs.grid import format_value
+from mome.runs.state import is_complete, run_state
 
 COLUMNS = {"run": "", "notebook": "", "state": "", "scale": "", "minutes": math.nan, "finished": "",
            "folder": None, "parameters": {}, "metrics": {}}
+BY_NAME = {"data", "export", "train"}  # commands, in whose folders stands what a user asked for by name
 BUILT = re.compile(r"(unfinished-)?(([a-z0-9_]+)-[0-9a-f]{12})")
 
 
@@ -109,32 +110,41 @@ def find_differences(parameters) -> pd.DataFrame:
 
 
 def find_unused(folders) -> pd.DataFrame:
-    """Return what the store holds: folder, kind, megabytes, state ("used", "unused", "unfinished").
+    """Return what the store holds: folder, kind, megabytes, days since it was written, state, users.
 
-    Used is what a run or a command asked for (needs.txt), and what that was made from. From an unfinished
-    one an interrupted build goes on. What is being built is left out.
+    Used ("used", else "unused") is what a run or a command asked for (needs.txt), and what that was made
+    from. From what is "unfinished" an interrupted build goes on; what a user asked for by name is used even
+    so. What is being built is left out.
     """
-    used, rows = find_used(folders), []
+    users, rows = find_users(folders), []
     for path in sorted(store_dir().iterdir()) if store_dir().is_dir() else []:
         found = BUILT.fullmatch(path.name)
         if found and path.is_dir() and not path.is_symlink() and not store.is_locked(found[2]):
-            is_unfinished = found[1] or not (path / "manifest.json").exists()
-            state = "unfinished" if is_unfinished else "used" if found[2] in used else "unused"
-            rows.append([path.name, found[3], store.measure_size(path) / 1e6, state])
-    return pd.DataFrame(rows, columns=["folder", "kind", "megabytes", "state"])
+            is_whole, by = not found[1] and (path / "manifest.json").exists(), users.get(found[2], set())
+            state = "unused" if is_whole and not by else "used" if is_whole or by & BY_NAME else "unfinished"
+            days = (time.time() - path.stat().st_mtime) / 86400
+            rows.append([path.name, found[3], store.measure_size(path) / 1e6, days, state,
+                         ", ".join(sorted(by))])
+    return pd.DataFrame(rows, columns=["folder", "kind", "megabytes", "days", "state", "users"])
 
 
-def find_used(folders) -> set[str]:
-    """Return the names that runs and commands refer to, with all that those were made from."""
-    used, files = set(), find_in_runs(folders, "needs.txt")
-    names = [name for path in files for name in path.read_text(encoding="utf-8", errors="replace").split()]
-    while names:
-        name = names.pop()
-        if isinstance(name, str) and name not in used and BUILT.fullmatch(name):
-            used.add(name)
-            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                names += store.read_manifest(store.folder_of(name))["parents"].values()
-    return used
+def find_users(folders) -> dict[str, set[str]]:
+    """Return {name of a built thing: the runs and commands that need it, or what was made from it}.
+
+    Runs of one command are named by its folder.
+    """
+    users: dict[str, set[str]] = {}
+    for path in find_in_runs(folders, "needs.txt"):
+        command, user = path.parent.parent, path.parent.name
+        user = command.name if (command / "needs.txt").exists() else user
+        names = path.read_text(encoding="utf-8", errors="replace").split()
+        while names:
+            name = names.pop()
+            if isinstance(name, str) and user not in users.get(name, ()) and BUILT.fullmatch(name):
+                users.setdefault(name, set()).add(user)
+                with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                    names += store.read_manifest(store.folder_of(name))["parents"].values()
+    return users
 
 
 def remove_unused(table: pd.DataFrame) -> None:

@@ -17,6 +17,7 @@ from mome.engine import ENVIRONMENT
 from mome.progress import progress
 from mome.recipe import Recipe, location
 from mome.runs.parameters import check_parameters, hash_code, read_cells
+from mome.runs.state import is_complete, lock_name
 
 KERNEL_STARTS = 3
 # How papermill names a kernel that went away: by these errors, or by one of its own without a message.
@@ -71,15 +72,16 @@ class NotebookRun(Recipe):
     def build(self, folder: Path) -> None:
         """Execute into the run's folder. What fails there is noted in failure.txt and raised."""
         path = Path(self.path)
-        values = check_parameters(path, json.loads(self.parameters)) | {"out": self.out}
+        values = check_parameters(path, json.loads(self.parameters))
         if hash_code(path) != self.code:
             raise ValueError(f"{path} has changed since this was planned; give the same command again")
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("metrics.json", "failure.txt", "executed.ipynb", "executing.ipynb"):
             (folder / name).unlink(missing_ok=True)
         try:
+            store.write_json(folder / "config.json", {"notebook": self.notebook, "parameters": values})
             store.write_text(folder / "name.txt", self.name)
-            execute_notebook(path, folder, values)
+            execute_notebook(path, folder, values | {"out": self.out})
         except (NotebookFailed, OSError) as error:  # an OSError is of the folder: full, or not to be written
             with suppress(OSError):
                 store.write_text(folder / "failure.txt", str(error))
@@ -135,30 +137,3 @@ def run_kernel(path: Path, executing: Path, values: dict) -> None:
             str(path), str(executing), values, kernel_name="python3", progress_bar=False, start_timeout=180,
             kernel_manager_class=Kernel, extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             on_cell_start=lambda cell, cell_index: shown.update("cells", cell_index + 1 - shown.done))
-
-
-def is_complete(folder: Path) -> bool:
-    """True when a run's results are there and final: not while papermill writes, nor after a failure."""
-    return (folder / "metrics.json").exists() and not (
-        (folder / "executing.ipynb").exists() or (folder / "failure.txt").exists())
-
-
-def lock_name(folder: Path) -> str:
-    return f"run-{store.content_hash(str(folder.resolve()))}"
-
-
-def run_state(folder: Path) -> str:
-    """Return "complete", "failed", "running", "interrupted" or "new", as files tell: no clock misleads."""
-    if is_complete(folder):
-        return "complete"
-    if (folder / "failure.txt").exists():
-        return "failed"
-    if store.is_locked(lock_name(folder)):
-        return "running"
-    return "interrupted" if folder.exists() else "new"
-
-
-def describe_state(folder: Path) -> str:
-    """Return the state, of a failed run with its reason."""
-    state, failure = run_state(folder), folder / "failure.txt"
-    return f"failed: {failure.read_text(encoding='utf-8', errors='replace')}" if state == "failed" else state

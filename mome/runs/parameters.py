@@ -1,13 +1,16 @@
 """A notebook's parameters: literals in its cell tagged `parameters`, checked before anything slow."""
 
 import ast
+from contextlib import suppress
 from pathlib import Path
 
 from mome.checks import check_seeds
+from mome.runs.state import find_shell
 from mome.scales import resolve_scale
 from mome.store import content_hash, read_json
 from mome.values import cast
 
+NO_LITERALS = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 COMMON_PARAMETERS = ("scale", "corpus", "languages", "overrides", "out")
 
 
@@ -32,8 +35,8 @@ def find_cell(path: Path, tag: str) -> str:
 
 def hash_code(path: Path) -> str:
     """Return a hash of what a notebook does: its code cells, without its parameters and prose."""
-    return content_hash([cell["source"] for cell in read_cells(path)
-                         if cell["kind"] == "code" and "parameters" not in cell["tags"]])
+    return content_hash([cell["source"] for cell in read_cells(path) if cell["kind"] == "code"
+                         and not {"parameters", "injected-parameters"}.intersection(cell["tags"])])
 
 
 def declared_parameters(path: Path) -> dict:
@@ -41,7 +44,7 @@ def declared_parameters(path: Path) -> dict:
     source = find_cell(path, "parameters")
     try:
         return literal_assignments(source)
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+    except NO_LITERALS as error:
         raise ValueError(f"{path}: parameters are no literals ({type(error).__name__}: {error})") from None
 
 
@@ -55,10 +58,21 @@ def literal_assignments(source: str) -> dict:
     return values
 
 
-def check_names(path: Path, names, declared) -> None:
-    for name in names:
-        if name not in declared:
-            raise ValueError(f"parameter {name!r} is unknown to {path.stem}; it has: {', '.join(declared)}")
+def read_kernel() -> tuple[dict, dict]:
+    """Return what this kernel's last cell of parameters declares, and what papermill's cell set after it.
+
+    Read from the cells as they were executed: no file tells a kernel which notebook is its own, nor what was
+    edited and not saved. Both are empty where there is no kernel.
+    """
+    shell, declared, injected = find_shell(), {}, {}
+    for cell in shell.user_ns.get("In", []) if shell else []:
+        with suppress(*NO_LITERALS):
+            values = literal_assignments(cell)
+            if cell.startswith("# Parameters\n"):
+                injected |= values
+            elif values.keys() >= {*COMMON_PARAMETERS}:
+                declared, injected = values, {}
+    return declared, injected
 
 
 def check_parameters(path: Path, given: dict) -> dict:
@@ -67,10 +81,16 @@ def check_parameters(path: Path, given: dict) -> dict:
     Checked are names, types, scale and seeds. What else a value may be, the setting and the recipes of its
     needs say: they are made before anything is built.
     """
-    declared = declared_parameters(path)
-    check_names(path, given, declared)
+    return fit_values(path.stem, declared_parameters(path), given)
+
+
+def fit_values(notebook: str, declared: dict, given: dict) -> dict:
+    for name in given:
+        if name not in declared:
+            raise ValueError(f"parameter {name!r} is unknown to {notebook}; it has: {', '.join(declared)}")
     if missing := [name for name in COMMON_PARAMETERS if name not in declared]:
-        raise ValueError(f"{path} has no parameter {missing[0]!r}; all have {', '.join(COMMON_PARAMETERS)}")
+        raise ValueError(f"{notebook} has no parameter {missing[0]!r}; "
+                         f"all have {', '.join(COMMON_PARAMETERS)}")
     values = {name: fit_type(name, given.get(name, default), default) for name, default in declared.items()}
     resolve_scale(values["scale"], values["overrides"])
     check_seeds(values.get("seeds", [0]))

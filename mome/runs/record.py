@@ -3,38 +3,51 @@
 import itertools
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
 from mome import engine
+from mome.board import say
 from mome.checks import check_choice
-from mome.config import repository, runs_dir
+from mome.config import runs_dir
 from mome.plan import make_plan
 from mome.recipe import collect, list_ancestors, to_plain
 from mome.runs import CLAIMS, FINDING_VERDICTS
-from mome.runs.parameters import check_names, check_parameters, declared_parameters, literal_assignments
+from mome.runs.parameters import fit_values, read_kernel
+from mome.runs.state import Heartbeat, is_taken
 from mome.scales import resolve_scale
 from mome.store import NotBuilt, read_json, versions, write_json
 
 
 class Run:
-    """One execution of one notebook. Its folder appears at the first build, table or figure."""
+    """One execution of one notebook. Its folder appears at the first build, table or figure.
+
+    A cell that is executed again writes again what it wrote: of a name or a claim the last counts.
+    """
 
     def __init__(self, notebook: str, values: dict, folder: Path):
-        self.notebook, self.values, self.folder = notebook, values, folder
-        self.id = folder.parent.name if folder.name == notebook else folder.name
+        self.notebook, self.folder, self.is_fresh = notebook, folder, not folder.exists()
+        self.values = {name: value for name, value in values.items() if name != "out"}
         self.scale = resolve_scale(values["scale"], values["overrides"])
-        self.figures, self.findings, self.tables, self.started = [], [], [], time.perf_counter()
+        self.figures, self.findings, self.tables, self.heartbeat = {}, {}, {}, None
+        self.started = time.perf_counter()
         check_same_run(folder, values)
+
+    @property
+    def id(self) -> str:
+        return self.folder.parent.name if self.folder.name == self.notebook else self.folder.name
 
     def open_folder(self, part: str = "") -> Path:
         """Return the run's folder or a part of it, made and with its config.json."""
-        (self.folder / part).mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "config.json").exists():
+        if self.heartbeat is None:
+            if self.is_fresh and self.folder.exists():  # of another run, which started in the same second
+                self.folder = fresh_folder(self.notebook)
+            self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / "config.json", {
                 "notebook": self.notebook, "parameters": self.values, "scale": to_plain(self.scale),
                 "versions": versions()})
+            self.heartbeat = Heartbeat(self.folder)
+        (self.folder / part).mkdir(parents=True, exist_ok=True)
         return self.folder / part
 
     def build(self, needs) -> None:
@@ -55,29 +68,31 @@ class Run:
 
     def figure(self, figure, name: str, caption: str) -> None:
         """Save the figure as PNG with the run's id in its corner; the notebook shows it as usual."""
+        folder = self.open_folder("figures")
         figure.text(1.0, -0.01, f"run {self.id}", ha="right", va="top", fontsize=6.5, color="grey")
-        figure.savefig(self.open_folder("figures") / f"{name}.png", bbox_inches="tight")
-        self.figures.append({"name": name, "caption": caption})
+        figure.savefig(folder / f"{name}.png", bbox_inches="tight")
+        self.figures[name] = {"name": name, "caption": caption}
 
     def table(self, table, name: str) -> None:
         table.to_parquet(self.open_folder("tables") / f"{name}.parquet")
-        self.tables.append(name)
+        self.tables[name] = name
 
     def finding(self, text: str, verdict: str = "", claim: str = "") -> str:
         """Keep a computed sentence and return it; a `claim` (C1 to C5) with a verdict is a row of claims."""
         check_choice("verdict", verdict, ("", *FINDING_VERDICTS))
         check_choice("claim", claim, ("", *CLAIMS))
-        self.findings.append({"text": text, "verdict": verdict, "claim": claim})
+        self.findings[claim or text] = {"text": text, "verdict": verdict, "claim": claim}
         return f"{claim} {verdict}: {text}".strip() if claim else text
 
     def complete(self, metrics: dict) -> None:
         """Write metrics.json, which marks the run as complete: plain JSON, NaN and infinities as null."""
+        folder, seconds = self.open_folder(), round(time.perf_counter() - self.started, 1)
         entry = {"notebook": self.notebook, "run": self.id, "parameters": self.values, "metrics": metrics,
-                 "findings": self.findings, "figures": self.figures, "tables": self.tables,
-                 "seconds": round(time.perf_counter() - self.started, 1), "versions": versions()}
+                 "findings": [*self.findings.values()], "figures": [*self.figures.values()],
+                 "tables": [*self.tables], "seconds": seconds, "versions": versions()}
         text = json.dumps(entry, default=lambda number: number.item())  # numpy's numbers
-        write_json(self.open_folder() / "metrics.json", json.loads(text, parse_constant=lambda _: None))
-        (self.folder / "failure.txt").unlink(missing_ok=True)
+        write_json(folder / "metrics.json", json.loads(text, parse_constant=lambda _: None))
+        self.heartbeat.end()
 
 
 def note_needs(folder: Path, needs) -> None:
@@ -115,30 +130,28 @@ def start_run(notebook: str, **values) -> Run:
     Raises ValueError for a parameter that is left out or not allowed, and for a misspelt one that papermill
     has put in, as papermill itself only warns of it.
     """
-    path = find_own_notebook(notebook)
-    declared = declared_parameters(path)
-    check_names(path, [*injected_names(), *values], declared)
+    declared, injected = read_kernel()
+    declared = declared or values
+    fit_values(notebook, declared, injected)
     if missing := [name for name in declared if name not in values]:
         raise ValueError(f"start_run lacks {', '.join(missing)}; give every parameter, as name=name")
-    values = check_parameters(path, values)
-    folder = Path(values["out"]).expanduser().resolve() if values["out"] else fresh_folder(notebook)
+    values = fit_values(notebook, declared, values)
+    told = ", ".join(f"{name}={value!r}" for name, value in injected.items()
+                     if name != "out" and value != declared[name])
+    if told and not os.environ.get("MOME_NOTEBOOK"):  # in an executed copy it beats what a person edits
+        say(f"the cell '# Parameters' sets {told} over the cell above it")
+    folder = choose_folder(notebook, values["out"])
     from mome.figures.style import set_style  # matplotlib, which plans can do without
 
     set_style()
     return Run(notebook, values, folder)
 
 
-def find_own_notebook(notebook: str) -> Path:
-    """Return the file that is executed, as the command or JupyterLab tells, else the workbook's by name."""
-    for name in ("MOME_NOTEBOOK", "JPY_SESSION_NAME"):
-        path = Path(os.environ.get(name, ""))
-        if path.suffix == ".ipynb" and path.is_file():
-            return path
-    return repository() / "notebooks" / f"{notebook}.ipynb"
-
-
-def injected_names() -> list[str]:
-    """Return the names of the parameters that papermill has put into this notebook's cells, if it did."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    cells = shell.user_ns.get("In", []) if shell else []
-    return [name for cell in cells if cell.startswith("# Parameters\n") for name in literal_assignments(cell)]
+def choose_folder(notebook: str, out: str) -> Path:
+    """Return the folder `out`, or a fresh one where none is named or where that one is not to be written."""
+    folder = Path(out).expanduser().resolve() if out else fresh_folder(notebook)
+    if os.environ.get("MOME_NOTEBOOK") or not is_taken(folder):
+        return folder
+    fresh = fresh_folder(notebook)
+    say(f"{folder} holds another run, which stays as it is; this one goes to {fresh}")
+    return fresh

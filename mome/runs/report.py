@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from mome.config import FIGURE_DPI, notebook_paths
 from mome.runs.compare import compare_runs, find_differences, read_metrics, read_runs
-from mome.runs.execute import describe_state
 from mome.runs.parameters import read_cells
+from mome.runs.state import describe_state
 from mome.store import write_text
 
 MOST_LINES = 200  # of a table that are shown
@@ -24,39 +24,36 @@ def write_report(out: Path) -> Path:
     is_sweep = len(runs) > len({entry["notebook"] for entry in entries})
     pages = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
     write_text(out / "report.html", pages.get_template("report.html").render(
-        run=out.name, sections=[make_section(entry, entries, out) for entry in entries],
-        table=write_table(compare_runs(runs)) if is_sweep else "", failures=list_failures(runs),
+        run=out.name, sections=[make_section(entry, entries) for entry in entries],
+        table=write_table(compare_runs(runs)) if is_sweep else "", remarks=list_remarks(runs),
         claims=[finding for entry in entries for finding in entry["findings"] if finding["claim"]],
-        config=json.dumps({entry["folder"].name: [entry["parameters"], entry.get("versions")]
-                           for entry in entries}, indent=1)))
+        config=json.dumps([[entry["notebook"], entry["parameters"], entry.get("versions")]
+                           for entry in entries], indent=1)))
     return out / "report.html"
 
 
-def list_failures(runs: pd.DataFrame) -> list[str]:
-    """Return a sentence on each failed run."""
-    return [f"{run.run} {describe_state(run.folder)}" for run in runs[runs.state == "failed"].itertuples()]
+def list_remarks(runs: pd.DataFrame) -> list[str]:
+    """Return a sentence on each run that failed or is under way: why, and where."""
+    there = runs[runs.state.isin(["failed", "running"])]
+    return [f"{run.run} {describe_state(run.folder)}" for run in there.itertuples()]
 
 
-def make_section(entry: dict, entries: list[dict], out: Path) -> dict:
+def make_section(entry: dict, entries: list[dict]) -> dict:
     """Return what the page tells of one run; of several of one notebook the title says what differs."""
     folder, equals = entry["folder"], [other for other in entries if other["notebook"] == entry["notebook"]]
     differing = find_differences(other["parameters"] for other in equals).iloc[equals.index(entry)].dropna()
-    executed = folder / "executed.ipynb"
-    title = " · ".join([entry["notebook"][:2], find_title(executed, entry["notebook"]),
+    title = " · ".join([entry["notebook"][:2], find_title(entry["notebook"]),
                         *(f"{name} {value}" for name, value in differing.items())])
-    return {**entry, "anchor": folder.name, "title": title,
-            "link": title if len(equals) > 1 else entry["notebook"],
-            "executed": executed.relative_to(out).as_posix() if executed.exists() else "",
+    return {**entry, "title": title, "link": title if len(equals) > 1 else entry["notebook"],
             "figures": [read_figure(folder / "figures" / f"{figure['name']}.png", figure["caption"])
                         for figure in entry["figures"]],
             "tables": [read_table(folder / "tables" / f"{name}.parquet") for name in entry["tables"]]}
 
 
-def find_title(executed: Path, notebook: str) -> str:
-    """Return a notebook's first heading, from the executed copy where there is one; else its name."""
-    paths = [executed, *(path for path in notebook_paths() if path.stem == notebook)]
-    texts = (cell["source"].strip() for path in filter(Path.exists, paths) for cell in read_cells(path)
-             if cell["kind"] == "markdown")
+def find_title(notebook: str) -> str:
+    """Return the first heading of a notebook of the workbook; of another its name."""
+    texts = (cell["source"].strip() for path in notebook_paths() if path.stem == notebook
+             for cell in read_cells(path) if cell["kind"] == "markdown")
     return next((text.splitlines()[0].lstrip("# ") for text in texts if text), notebook)
 
 

@@ -67,6 +67,11 @@ def own_home(monkeypatch, tmp_path):
     monkeypatch.delenv("MOME_NOTEBOOK", raising=False)
 
 
+@pytest.fixture(scope="session")
+def write_notebook():
+    return write_toy
+
+
 @pytest.fixture
 def make_toy(tmp_path):
     return lambda **changes: write_toy(tmp_path, **changes)

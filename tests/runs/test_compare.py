@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from collections import Counter
 
 import pytest
@@ -76,6 +77,10 @@ def test_the_command_lists_and_compares_as_text_csv_and_json(folder, tmp_path, c
             for run in json.loads(capsys.readouterr().out)] == [("complete", 1), ("failed", None)]
     assert main(["runs", str(folder), "--format", "csv"]) == 0
     assert len(capsys.readouterr().out.strip().splitlines()) == 8
+    assert main(["runs", str(folder), "--format", "json", "--where", "x=2", "--where", "state=complete"]) == 0
+    line, = json.loads(capsys.readouterr().out)
+    assert line["parameters"]["alphas"] == [0.0] and line["metrics"]["loss"] == {"en": 1.0, "fr": None}
+    assert line["folder"].startswith(str(folder))
     assert main(["runs", str(tmp_path / "nowhere")]) == 2
     (tmp_path / "empty").mkdir()
     assert main(["runs", str(tmp_path / "empty"), "--compare"]) == 0
@@ -119,6 +124,27 @@ def test_clean_keeps_what_runs_and_commands_used_and_removes_nothing_outside(bui
     assert main(["clean", "--yes", "--unfinished", "--runs", str(tmp_path)]) == 0
     assert not unfinished.exists() and not held.exists() and used.exists()
     assert main(["clean", "--runs", str(tmp_path / "nowhere")]) == 2
+
+
+def test_what_a_user_trained_by_name_is_never_offered_though_it_is_unfinished(built):
+    trained, of_a_run, unused = (recipe.name for recipe in built[1::-1] + built[2:3])
+    for name in (trained, of_a_run):
+        os.replace(store.folder_of(name), store.unfinished_of(name))
+    assert main(["clean", "--unfinished", "--yes"]) == 0
+    assert store.unfinished_of(trained).exists()
+    assert not store.unfinished_of(of_a_run).exists() and not store.is_there(unused)
+
+
+def test_clean_tells_kind_size_age_and_users(built, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(store, "measure_size", lambda folder: 2.5e6)
+    os.utime(built[0].folder, (time.time() - 3 * 86400,) * 2)
+    note_needs(tmp_path / "home/runs/other", built[0])
+    (tmp_path / "home/runs/night/needs.txt").touch()  # a command's: its runs go by its name
+    assert main(["clean", "--yes"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["corpus", "used", "night,", "other", "1", "2.5", "3.0"] in lines
+    assert ["corpus", "used", "train", "1", "2.5", "0.0"] in lines
+    assert [built[2].name, "corpus", "2.5", "0.0", "unused"] in lines
 
 
 def test_what_a_used_thing_was_made_from_is_used(built, tmp_path):

@@ -9,8 +9,10 @@ from mome import store
 from mome.progress import heard_by
 from mome.recipe import read_spec, write_spec
 from mome.runs import execute
-from mome.runs.execute import KernelLost, NotebookFailed, describe_state, lock_name, run_state
+from mome.runs.compare import read_runs
+from mome.runs.execute import KernelLost, NotebookFailed
 from mome.runs.grid import plan_sweep
+from mome.runs.state import describe_state, lock_name, run_state
 
 
 @pytest.fixture
@@ -68,6 +70,8 @@ def test_a_run_that_failed_is_kept_for_looking_at_and_the_same_call_tries_again(
         run.keep()
     assert describe_state(run.folder).startswith(f"failed: {words}") and not run.is_there
     assert (run.folder / "executed.ipynb").read_text() == "what was seen"
+    listed, = read_runs([run.folder]).to_dict("records")  # although the notebook itself wrote nothing
+    assert (listed["notebook"], listed["state"], listed["scale"]) == ("09_toy", "failed", "smoke")
     monkeypatch.setattr(execute, "run_kernel", work)
     run.keep()
     assert run.is_there and not (run.folder / "failure.txt").exists()

@@ -1,15 +1,18 @@
 import json
 import math
 import re
+import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mome.recipes.setting import open_setting
-from mome.runs.parameters import check_parameters, declared_parameters
-from mome.runs.record import Run, fresh_folder, injected_names, start_run
+from mome.runs.parameters import check_parameters, declared_parameters, find_cell, read_kernel
+from mome.runs.record import Run, fresh_folder, start_run
+from mome.runs.state import Heartbeat, run_state
 from mome.store import NotBuilt
 
 
@@ -21,6 +24,17 @@ def values(toy):
 @pytest.fixture
 def run(values, tmp_path):
     return Run("09_toy", values, tmp_path / "night" / "09_toy")
+
+
+@pytest.fixture
+def enter(monkeypatch):
+    """A function that makes this process a kernel in which cells were executed."""
+    def call(*cells):
+        events = SimpleNamespace(register=lambda *_: None, unregister=lambda *_: None)
+        shell = SimpleNamespace(user_ns={"In": ["", *cells]}, events=events)
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+
+    return call
 
 
 @pytest.fixture
@@ -44,7 +58,7 @@ def test_a_figure_is_kept_with_its_caption_and_the_runs_id(run):
     run.figure(figure, "dots", "Dots.")
     assert (run.folder / "figures/dots.png").read_bytes().startswith(b"\x89PNG")
     assert [text.get_text() for text in figure.texts] == ["run night"]
-    assert run.figures == [{"name": "dots", "caption": "Dots."}]
+    assert [*run.figures.values()] == [{"name": "dots", "caption": "Dots."}]
 
 
 def test_metrics_are_plain_json_whatever_numbers_they_hold(run):
@@ -73,11 +87,45 @@ def test_a_folder_that_holds_a_run_of_other_parameters_is_refused_with_the_diffe
         Run("09_toy", values | {"seeds": [0, 1]}, run.folder)
 
 
-def test_opening_a_finished_run_again_leaves_its_metrics(values, run):
-    run.complete({"a": 1})
-    again = Run("09_toy", values, run.folder)
-    again.table(pd.DataFrame({"a": [1]}), "numbers")
-    assert json.loads((run.folder / "metrics.json").read_text())["metrics"] == {"a": 1}
+def test_a_cell_that_is_executed_again_counts_once(run):
+    for text in ("one", "two"):
+        run.table(pd.DataFrame({"a": [text]}), "numbers")
+        run.finding(text, "holds", "C1")
+        run.finding("as before")
+    run.complete({})
+    entry = json.loads((run.folder / "metrics.json").read_text())
+    assert entry["tables"] == ["numbers"]
+    assert [finding["text"] for finding in entry["findings"]] == ["two", "as before"]
+
+
+@pytest.mark.parametrize("kept", ["metrics.json", "name.txt"])
+def test_a_kernel_writes_nothing_where_a_finished_run_or_a_commands_lies(kept, values, tmp_path, capsys):
+    (tmp_path / kept).touch()
+    run = start_run("09_toy", **values | {"out": str(tmp_path)})
+    assert run.folder.parent == tmp_path / "home/runs" and "holds another run" in capsys.readouterr().err
+
+
+def test_a_kernel_goes_on_in_the_folder_of_its_own_run_and_leaves_that_of_another(values, run):
+    run.open_folder()
+    given = values | {"out": str(run.folder)}
+    assert start_run("09_toy", **given).folder == run.folder
+    Heartbeat(run.folder.parent)  # a run of this process is another now
+    (run.folder / "running.json").write_text(json.dumps({"pid": 1, "host": "elsewhere"}))
+    assert run_state(run.folder) == "running"
+    assert start_run("09_toy", **given).folder != run.folder
+
+
+def test_a_new_run_of_a_kernel_ends_the_one_before(values, run, tmp_path):
+    run.open_folder()
+    assert run_state(run.folder) == "running"
+    Run("09_toy", values, tmp_path / "next").open_folder()
+    assert [run_state(folder) for folder in (run.folder, tmp_path / "next")] == ["interrupted", "running"]
+
+
+def test_two_runs_that_start_in_one_second_do_not_share_a_folder(values):
+    runs = [Run("09_toy", values, fresh_folder("09_toy").with_name("now")) for _ in range(2)]
+    assert runs[0].open_folder() != runs[1].open_folder()
+    assert runs[0].id != runs[1].id
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3", "{}", '{"parameters": []}'])
@@ -103,8 +151,8 @@ def test_within_a_command_what_was_not_planned_is_refused_and_not_built(run, min
     assert not mini.is_there
 
 
-def test_a_run_takes_each_parameter_by_name_and_writes_nothing_yet(toy, monkeypatch, tmp_path):
-    monkeypatch.setenv("JPY_SESSION_NAME", str(toy))
+def test_a_run_takes_each_parameter_by_name_and_writes_nothing_yet(toy, enter, tmp_path):
+    enter(find_cell(toy, "parameters"))
     values = declared_parameters(toy)
     run = start_run("09_toy", **values | {"x": 4, "out": str(tmp_path / "there")})
     assert run.values["x"] == 4 and run.folder == tmp_path / "there"
@@ -114,23 +162,23 @@ def test_a_run_takes_each_parameter_by_name_and_writes_nothing_yet(toy, monkeypa
         start_run("09_toy", **{name: values[name] for name in values if name != "x"})
     with pytest.raises(ValueError, match="'y' is unknown"):
         start_run("09_toy", **values, y=1)
+    with pytest.raises(ValueError, match="x='4'"):
+        start_run("09_toy", **values | {"x": "4"})
 
 
-def test_a_copy_of_a_notebook_may_gain_a_parameter(make_toy, monkeypatch):
-    copy = make_toy(name="03_kd_alpha-Copy1",
-                    parameters='scale = "smoke"\ncorpus = "mini"\nlanguages = ["en"]\nmine = 3\n'
-                                                         'overrides = {}\nout = ""')
-    monkeypatch.setenv("MOME_NOTEBOOK", str(copy))
-    assert start_run("03_kd_alpha", **declared_parameters(copy)).values["mine"] == 3
+def test_a_copy_of_a_notebook_may_gain_a_parameter_wherever_it_is_executed(enter):
+    cell = 'scale = "smoke"\ncorpus = "mini"\nlanguages = ["en"]\nmine = 3\noverrides = {}\nout = ""'
+    enter(cell)
+    assert start_run("03_kd_alpha", **read_kernel()[0] | {"mine": 5}).values["mine"] == 5
 
 
-def test_names_that_papermill_put_in_are_read_from_the_kernels_cells(monkeypatch):
-    shell = type("Shell", (),
-                 {"user_ns": {"In": ["", "x = 1", "# Parameters\nalpah = 0.3\nscale = 'smoke'\n"]}})()
-    assert injected_names() == []
-    monkeypatch.setitem(__import__("sys").modules, "IPython",
-                        type("IPython", (), {"get_ipython": lambda: shell}))
-    assert injected_names() == ["alpah", "scale"]
+def test_of_parameters_the_cells_count_that_were_executed_last(toy, enter):
+    cell, injected = find_cell(toy, "parameters"), "# Parameters\nalpah = 0.3\nscale = 'laptop'\n"
+    assert read_kernel() == ({}, {})
+    enter("import os", "%matplotlib inline", cell, injected)
+    assert read_kernel() == (declared_parameters(toy), {"alpah": 0.3, "scale": "laptop"})
+    enter(cell, injected, cell.replace("x: int = 1", "x: int = 2"))
+    assert read_kernel() == (declared_parameters(toy) | {"x": 2}, {})
 
 
 def test_a_clock_set_back_does_not_mix_two_runs(monkeypatch):

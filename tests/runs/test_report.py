@@ -13,7 +13,7 @@ GOOD = {"notebook": "03_kd_alpha", "run": "r", "parameters": {"x": 1}, "metrics"
 TITLE = "# <script>alert(1)</script>"
 
 
-def write_run(folder, entry, executed=True):
+def write_run(folder, entry):
     """Write a finished run by hand."""
     for part in ("figures", "tables"):
         (folder / part).mkdir(parents=True)
@@ -23,9 +23,6 @@ def write_run(folder, entry, executed=True):
     (folder / "config.json").write_text(json.dumps({"notebook": entry["notebook"],
                                                     "parameters": entry["parameters"] or {}}))
     (folder / "metrics.json").write_text(json.dumps(entry))
-    cells = [{"cell_type": "markdown", "source": [TITLE], "metadata": {}}]
-    if executed:
-        (folder / "executed.ipynb").write_text(json.dumps({"cells": cells}))
     return folder
 
 
@@ -61,23 +58,19 @@ def test_a_run_whose_names_lead_elsewhere_or_whose_form_is_wrong_is_refused_befo
     assert not (tmp_path / "run/report.html").exists()
 
 
-def test_the_report_is_one_page_that_holds_all_and_escapes_what_a_run_says(tmp_path):
+def test_the_report_is_one_page_that_holds_all_and_escapes_what_a_run_says(tmp_path, monkeypatch):
     write_run(tmp_path / "night/03_kd_alpha", GOOD)
+    path, title = tmp_path / "03_kd_alpha.ipynb", {"cell_type": "markdown", "source": [TITLE], "metadata": {}}
+    path.write_text(json.dumps({"cells": [title]}))
+    monkeypatch.setattr("mome.runs.report.notebook_paths", lambda: [path])
     page = write_report(tmp_path / "night").read_text()
     assert page.count("data:image/png;base64,") == 1 and 'style="width:2.0in"' in page
     assert all(text in page for text in (
         "&lt;script&gt;", "A &amp; B", "t: 201 lines, the first 200", "&lt;i&gt;199&lt;/i&gt;", "Run night",
         "61 s",
-        'href="03_kd_alpha/executed.ipynb"',
         '<td class="cannot-tell">cannot tell</td><td>&lt;b&gt;t&lt;/b&gt; $1</td>'))
     assert "<script>" not in page and "&lt;i&gt;200&lt;/i&gt;" not in page
     assert "http" not in page and "<h2>Runs</h2>" not in page
-
-
-def test_a_run_from_jupyterlab_has_a_report_of_its_own(tmp_path):
-    folder = write_run(tmp_path / "03_kd_alpha-now", GOOD | {"findings": []}, executed=False)
-    page = write_report(folder).read_text()
-    assert "03 · " in page and "executed notebook" not in page and page.count("data:image/png") == 1
 
 
 def test_the_report_of_a_sweep_tells_its_runs_apart_and_names_those_that_failed(tmp_path):
