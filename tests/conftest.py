@@ -1,9 +1,14 @@
 """Fixtures shared by several files: a home for the session, a tiny setting on the mini corpus, built once."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+import mome
 
 torch.set_num_threads(1)  # equal results run to run, and no fight over cores with a worker under test
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -36,6 +41,23 @@ def own_home(tmp_path, monkeypatch):
     """An empty home for one test."""
     monkeypatch.setenv("MOME_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def launch():
+    """A call that runs `python -m ...`, a launcher of processes, to its end; what it says when it fails."""
+    def run(*words, **environment):
+        environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(mome.__file__).parents[1])}
+        launcher = subprocess.Popen([sys.executable, "-m", *words], env=os.environ | environment, text=True,
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            output, _ = launcher.communicate(timeout=300)
+        finally:
+            launcher.terminate()  # and it ends its processes, which a kill would leave behind
+            launcher.wait()
+        assert launcher.returncode == 0, output
+
+    return run
 
 
 @pytest.fixture(scope="session")

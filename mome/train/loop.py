@@ -45,6 +45,8 @@ def train_model(model: torch.nn.Module, loss_fn: Callable, plan: np.ndarray, row
     kept = Checkpoint(checkpoint, checkpoint_seconds, plan, model, stepper, accelerator.scaler,
                       accelerator.is_main_process)
     history = kept.load()
+    if len(accelerator.gather(torch.tensor([len(history)], device=accelerator.device)).unique()) > 1:
+        raise ValueError(f"checkpoint {checkpoint} is not the same for all processes; they need one store")
     broadcast([parameter.data for parameter in model.parameters()])  # all start as the first process does
     with progress(text, steps, len(history)) as bar:
         for step in range(len(history), steps):

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from dataclasses import fields, replace
 
 import numpy as np
@@ -162,14 +159,14 @@ def test_the_precision_that_a_recipe_has_may_be_asked_of_accelerate(tiny_setting
 @pytest.mark.parametrize(("words", "is_refused"), [
     (["--cpu", "--num_processes", "2"], True), (["--cpu", "--num_processes", "1"], False)])
 def test_one_process_that_accelerate_started_for_several_says_so(monkeypatch, words, is_refused):
-    from accelerate.commands import launch
+    from accelerate.commands import launch as launcher
 
     for name in ("WORLD_SIZE", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     assert count_processes() == 1
-    arguments = launch.launch_command_parser().parse_args([*words, "-m", "mome"])
-    arguments, _, _ = launch._validate_launch_command(arguments)
-    for name, value in launch.prepare_simple_launcher_cmd_env(arguments)[1].items():
+    arguments = launcher.launch_command_parser().parse_args([*words, "-m", "mome"])
+    arguments, _, _ = launcher._validate_launch_command(arguments)
+    for name, value in launcher.prepare_simple_launcher_cmd_env(arguments)[1].items():
         monkeypatch.setenv(name, value)
     if is_refused:
         with pytest.raises(ValueError, match=r"one process where several .* torchrun --standalone"):
@@ -177,7 +174,7 @@ def test_one_process_that_accelerate_started_for_several_says_so(monkeypatch, wo
     assert is_refused or count_processes() == 1
 
 
-def test_two_launched_processes_go_on_with_a_modular_training_and_agree_with_one(own_home):
+def test_two_launched_processes_go_on_with_a_modular_training_and_agree_with_one(own_home, launch):
     overrides = {"vocab_size": 600, "context": 32, "tokens_per_language": 8000, "teacher_tokens": 1024,
                  "student_tokens": 1024, "teacher": {"n_layer": 1, "n_embd": 32},
                  "expert": {"n_layer": 1, "n_embd": 16}, "batch_size": 4, "micro_batch_size": 4,
@@ -187,12 +184,10 @@ def test_two_launched_processes_go_on_with_a_modular_training_and_agree_with_one
     losses = recipe.history().ce_loss
     recipe.folder.rename(recipe.folder.with_name("aside"))
     interrupt(recipe, len(losses) // 2)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", "0", "-m", "mome", "train", "JEET", "--scale", "smoke"]
-    launch += ["--corpus", "mini", "--overrides", json.dumps(overrides)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    # Its launcher for several GPUs serves CPUs when told to use them.
+    launch("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+           "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "mome",
+           "train", "JEET", "--scale", "smoke", "--corpus", "mini", "--overrides", json.dumps(overrides),
+           ACCELERATE_USE_CPU="true")
     assert recipe.manifest["is_resumed"]
     np.testing.assert_allclose(losses, recipe.history().ce_loss, rtol=1e-4)

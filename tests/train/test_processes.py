@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
-
-import mome
 
 SCRIPT = '''
 import json
@@ -83,10 +78,10 @@ def train(folder, case, is_interrupted):
             raise KeyboardInterrupt
         return objective(model, batch, alpha)
 
-    def run(model):
+    def run(model, checkpoint="checkpoint.safetensors"):
         return train_model(model, count, plan, ROWS, micro_batch_size=micro_batch_size,
                            optimizer=Optimizer(1e-3), alpha_schedule=make_alpha_schedule(schedule, 20),
-                           checkpoint=folder / "checkpoint.safetensors")
+                           checkpoint=folder / checkpoint)
 
     Checkpoint.write = lambda *arguments: (Path(folder, f"{RANK}.saved").touch(), write(*arguments))
     if is_interrupted:
@@ -94,6 +89,10 @@ def train(folder, case, is_interrupted):
             run(make(0))
         except KeyboardInterrupt:
             torch.distributed.barrier()
+        try:
+            run(make(0), "checkpoint.safetensors" if RANK == "0" else "of_another_machine.safetensors")
+        except ValueError as error:
+            Path(folder, f"{RANK}.said").write_text(str(error))
     model = make(int(RANK))  # all start from the first one's weights
     history = run(model)
     Checkpoint.write = write
@@ -107,22 +106,8 @@ if __name__ == "__main__":
 '''
 
 
-def launch_two_processes(*words):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
-                                "PYTHONPATH": str(Path(mome.__file__).parents[1])}
-    launcher = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                text=True)
-    try:
-        output, _ = launcher.communicate(timeout=300)
-    finally:
-        launcher.terminate()  # and it ends its processes, which a kill would leave behind
-        launcher.wait()
-    assert launcher.returncode == 0, output
-
-
 @pytest.fixture(scope="module")
-def script(tmp_path_factory):
+def script(tmp_path_factory, launch):
     """The script as a module, after all its trainings in one process, and in two, interrupted and resumed."""
     path = tmp_path_factory.mktemp("processes") / "script.py"
     path.write_text(SCRIPT)
@@ -130,7 +115,8 @@ def script(tmp_path_factory):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.main(path.with_name("one"))
-    launch_two_processes(str(path), str(path.with_name("two")), "interrupted")
+    launch("torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(path),
+           str(path.with_name("two")), "interrupted", CUDA_VISIBLE_DEVICES="")
     return module
 
 
@@ -166,3 +152,8 @@ def test_weights_that_no_process_meets_stay_as_they_were(script):
 def test_two_processes_go_on_from_the_checkpoint_that_the_first_wrote(script, case, calls):
     assert [read_result(script, "two", case, rank)[0] for rank in (0, 1)] == [calls, calls]
     assert [path.name for path in Path(script.__file__).parent.glob(f"two/{case}/*.saved")] == ["0.saved"]
+
+
+def test_a_process_that_does_not_see_the_checkpoint_is_refused(script):
+    said = [path.read_text() for path in sorted(Path(script.__file__).parent.glob("two/JEET/*.said"))]
+    assert len(said) == 2 and all("they need one store" in text for text in said)
