@@ -122,7 +122,7 @@ class ProbedClassifier(Table):
     strangers.
     """
 
-    shown = ("classifier",)
+    format, shown = 2, ("classifier",)
 
     data: Data
     classifier: str
