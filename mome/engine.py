@@ -23,7 +23,7 @@ from mome.recipe import list_ancestors, read_spec, write_spec
 
 TOPIC = "mome"
 WAIT_SECONDS = 1.0  # before a task whose recipe another command builds asks again
-WORKERS_PER_GPU = 2
+WORKERS_PER_GPU = 2  # unless MOME_WORKERS_PER_GPU says otherwise
 SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,  # no task waits at one worker while another is free
     "distributed.scheduler.allowed-failures": 10,  # workers that died over one task, before it is given up
@@ -56,11 +56,16 @@ class Stopped(KeyboardInterrupt):
 
 def count_workers() -> int:
     """Return how many recipes are built at a time: MOME_WORKERS, else the cores that this process may use."""
-    given = os.environ.get("MOME_WORKERS", "")
-    if given and not (given.isdecimal() and int(given)):
-        raise ValueError(f"MOME_WORKERS={given!r} is not allowed; it must be a whole number of at least 1")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(given) if given else available
+    return read_count("MOME_WORKERS", available)
+
+
+def read_count(name: str, default: int) -> int:
+    """Return the number that the environment gives under a name, else the default."""
+    given = os.environ.get(name, "")
+    if given and not (given.isdecimal() and int(given)):
+        raise ValueError(f"{name}={given!r} is not allowed; it must be a whole number of at least 1")
+    return int(given) if given else default
 
 
 @functools.cache
@@ -136,10 +141,10 @@ def open_cluster(workers: int):
     shared = {"protocol": "tls://", "security": Security.temporary(), "host": "127.0.0.1", "dashboard": False}
     own = {**shared, "nthreads": 1, "memory_limit": 0, "local_directory": str(store_dir()),
            "silence_logs": 50}  # of each connection; the board says what matters
-    gpus, specs = list_gpus(), {}
+    gpus, per_gpu, specs = list_gpus(), read_count("MOME_WORKERS_PER_GPU", WORKERS_PER_GPU), {}
     for number in range(workers):
         options = {**own, "env": {"CUDA_VISIBLE_DEVICES": ""}} if gpus else own
-        if number < len(gpus) * WORKERS_PER_GPU:
+        if number < len(gpus) * per_gpu:
             seen = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
             options = {**own, "resources": {"GPU": 1}, "env": seen}
         specs[number] = {"cls": Nanny, "options": options}

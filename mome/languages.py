@@ -29,6 +29,9 @@ CORPUS_LANGUAGES = {source: tuple(codes.split()) for source, codes in {
     "reference": "en fr de py es id it ja pt pt-br zh-cn zh-tw",
     "mini": "en fr de py es it sql bash"}.items()}
 CORPORA = ("auto", *CORPUS_LANGUAGES, "folder:PATH")
+# What tables hold beside languages, a column or a line each.
+TABLE_WORDS = frozenset({"all", "article_id", "auroc", "bytes", "classifier", "language", "n_bytes", "n_rows",
+                         "n_tokens", "row", "shared", "text", "tokens"})
 # Those that are fetched: the state of a day is kept, and named help@2026-11-25.
 FETCHED = ("help", "wiki40b", "reference")
 
@@ -64,6 +67,8 @@ def check_languages(languages, available=None) -> list[str]:
             isinstance(name, str) and re.fullmatch(r"[A-Za-z][\w+-]*", name) for name in languages):
         raise ValueError(f"languages={languages!r} is not allowed; give a list such as ['en', 'fr', "
                          "'de', 'py'], names of letters, digits, _, + and -")
+    if taken := TABLE_WORDS.intersection(languages):
+        raise ValueError(f"languages={languages!r} is not allowed; tables use {min(taken)!r} otherwise")
     if len(set(languages)) != len(languages):
         raise ValueError(f"languages={languages!r} repeats a language; every language may stand once")
     for name in languages if available is not None else []:

@@ -176,11 +176,29 @@ def test_the_gpus_are_those_that_the_user_shows(monkeypatch, given, gpus):
     assert engine.list_gpus() == gpus
 
 
+@pytest.mark.parametrize("name", ["MOME_WORKERS", "MOME_WORKERS_PER_GPU"])
 @pytest.mark.parametrize("value", ["0", "two", "-1"])
-def test_a_number_of_workers_that_is_none_is_refused(monkeypatch, value):
-    monkeypatch.setenv("MOME_WORKERS", value)
-    with pytest.raises(ValueError, match=f"MOME_WORKERS='{value}'"):
-        engine.count_workers()
+def test_a_number_of_workers_that_is_none_is_refused(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"{name}='{value}'"):
+        engine.open_cluster(engine.count_workers())
+
+
+def test_there_is_a_worker_a_core_where_no_affinity_is_known(monkeypatch):
+    monkeypatch.delenv("MOME_WORKERS", raising=False)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert engine.count_workers() == os.cpu_count()
+
+
+@pytest.mark.parametrize(("given", "seen"), [({}, ["0", "1", "0", "1", "", "", ""]),
+                                             ({"MOME_WORKERS_PER_GPU": "1"}, ["0", "1", "", "", "", "", ""])])
+def test_a_gpu_has_as_many_workers_as_the_environment_says(monkeypatch, own_home, given, seen):
+    for name, value in {"CUDA_VISIBLE_DEVICES": "0,1", **given}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("distributed.SpecCluster", lambda specs, scheduler, **options: specs)
+    options = [spec["options"] for spec in engine.open_cluster(7).values()]
+    assert [option["env"]["CUDA_VISIBLE_DEVICES"] for option in options] == seen
+    assert [bool(option.get("resources")) for option in options] == [bool(gpu) for gpu in seen]
 
 
 def test_the_version_of_the_code_follows_every_file_of_it(monkeypatch, tmp_path):

@@ -73,6 +73,21 @@ def test_only_the_command_line_and_the_board_print():
                 assert room_of(path) in ("cli", "board"), f"{path.relative_to(ROOT)} prints"
 
 
+def test_what_windows_lacks_is_used_only_where_it_is_asked_for():
+    lacking = {"resource", "fcntl", "pwd", "grp", "termios", "pty", "posix", "fork", "sched_getaffinity",
+               "nice", "getuid", "geteuid", "setsid", "killpg", "getpgid", "statvfs", "mkfifo", "uname",
+               "chown", "SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGPIPE"}
+    for path, tree in TREES.items():
+        guards = [node for node in ast.walk(tree) if isinstance(node, ast.If | ast.IfExp | ast.Try)]
+        asked = {node for guard in guards for node in ast.walk(guard)}
+        for node in set(ast.walk(tree)) - asked:
+            names = {getattr(node, "module", None), *(part.name for part in getattr(node, "names", [])
+                                                      if isinstance(part, ast.alias))}
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") in ("os", "signal"):
+                names = {node.attr}
+            assert not names & lacking, f"{path.relative_to(ROOT)} needs {names & lacking}"
+
+
 def test_nothing_is_pickled():
     for path, tree in TREES.items():
         found = {name.split(".")[0] for name in list_imports(path)}

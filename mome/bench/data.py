@@ -1,13 +1,14 @@
 """What the data set creator costs."""
 
 import multiprocessing
-import resource
+import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
 from mome.data import DATA_OPTIONS
 from mome.data.corpora import fetch_help_packages, parse_help_pages, python_documents
@@ -48,4 +49,13 @@ def time_data(roots: dict[str, Path], with_code: bool, part: float, scale: Scale
     seconds, characters = time.perf_counter() - started, int(documents.text.str.len().sum())
     return {"characters": characters, "seconds": seconds,
             "seconds_per_million_characters": 1e6 * seconds / characters,
-            "peak_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+            "peak_gigabytes": measure_peak() / 1e9}
+
+
+def measure_peak() -> int:
+    """Return the most bytes of memory that this process has held so far."""
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows
+        return psutil.Process().memory_info().peak_wset
+    return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

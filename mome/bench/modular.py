@@ -53,7 +53,7 @@ def build_compared(scale: Scale, languages: list[str]) -> dict:
 def time_moe(built: dict, scale: Scale, expert_index: np.ndarray, rows: np.ndarray, rounds: int) -> dict:
     """Return {what: lines of `bench_modular` by way}; expert_index (N,) is that of rows (N, T)."""
     tables, batches = {}, np.arange(len(rows)).reshape(-1, scale.batch_size)
-    told = told_forward(expert_index, find_device())
+    told = told_forward(expert_index)
     objectives = {way: make_objective(None, told if way in MODULAR else dense_logits) for way in built}
     for what in ("training step", "gradient"):
         step = partial(make_step, rows=rows, batches=itertools.cycle(batches), is_updated=what != "gradient",

@@ -1,12 +1,11 @@
 """How fast sequences are routed, and with how much memory."""
 
-import resource
 import time
 
 import numpy as np
 import pandas as pd
 
-from mome.bench.data import run_alone
+from mome.bench.data import measure_peak, run_alone
 from mome.data import SPLITS
 from mome.data.packing import PackedData
 from mome.router.affine import Router, fit_affine
@@ -56,6 +55,6 @@ def measure_routing_memory(vocab_size: int, n_languages: int, context: int, n_ro
     router = Router(vocab_size, [f"l{number}" for number in range(n_languages)])
     rows = np.random.default_rng(0).integers(0, vocab_size, (n_rows, context), dtype=np.uint16)
     router.route(rows[:8_192])  # what libraries take on first use is not the question
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = measure_peak()
     router.route(rows)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+    return (measure_peak() - before) / 1e6

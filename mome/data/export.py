@@ -30,7 +30,11 @@ def export_dataset(data_path: Path, corpus_manifest: dict, out: Path) -> Path:
             lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
             (aside / f"{split}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
         (aside / "README.md").write_text(data_card(data_path, corpus_manifest), encoding="utf-8")
-        os.replace(aside, out)  # an empty folder gives way
+        try:
+            os.replace(aside, out)  # an empty folder gives way
+        except PermissionError:  # but not on Windows
+            out.rmdir()
+            os.replace(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return out

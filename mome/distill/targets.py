@@ -38,10 +38,10 @@ def cache_targets(teacher, rows: np.ndarray, row_numbers: np.ndarray, k: int, fo
                 logits = teacher(input_ids=batch).logits.float()
                 found = list_targets(logits, k, tail, generator)
                 mass.append(found["weights"][..., :count_top(k, tail)].float().sum(-1).mean().item())
-                pieces.append({name: value.to(torch.uint16 if name == "ids" else torch.float16)
+                pieces.append({name: value.cpu().to(torch.uint16 if name == "ids" else torch.float16)
                                for name, value in found.items()})
                 bar.update(n=len(batch))
-            save_file({name: torch.cat([piece[name] for piece in pieces]).cpu() for name in pieces[0]},
+            save_file({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]},
                       folder / f"targets-{part:05d}.safetensors")
     write_json(folder / "targets.json", {"identity": dict(identity or {}), "k": k, "tail": tail,
                                          "vocab_size": logits.shape[-1], "rows": row_numbers.tolist()})

@@ -31,7 +31,7 @@ def score_rows(forward: Callable[[dict], torch.Tensor], data: PackedData, *, spl
     targets = rows[every, 1:]  # packed rows have no padding: every token but the first is one
     return pd.DataFrame({"language": np.repeat(np.array(languages, dtype=object), list(map(len, numbers))),
                          "article_id": data.article_ids(split)[every],
-                         "nats": torch.cat(nats).double().cpu().numpy(), "n_tokens": targets.shape[1],
+                         "nats": torch.cat(nats).cpu().double().numpy(), "n_tokens": targets.shape[1],
                          "n_bytes": data.token_bytes[targets].sum(1)})
 
 

@@ -10,14 +10,13 @@ from mome.data.packing import PackedData
 from mome.evaluate.scores import score_rows, summarize
 from mome.languages import CODE_LANGUAGES
 from mome.models.forwards import expert_forward, use_forward
-from mome.train.device import find_device
 
 
 def score_model(model, forward, data: PackedData, split: str, rows_per_language: int,
                 languages=None) -> pd.DataFrame:
     """Return `score_rows` of a model; `forward(model, batch)` gives its logits."""
-    model.eval()
-    return score_rows(lambda batch: forward(model, batch), data, split=split, device=find_device(),
+    device = next(model.eval().parameters()).device
+    return score_rows(lambda batch: forward(model, batch), data, split=split, device=device,
                       languages=list(languages) if languages else None, rows_per_language=rows_per_language)
 
 
@@ -31,7 +30,8 @@ def tabulate_experts(model, data: PackedData, common_expert: str, split: str,
     table = scores[0].drop(columns="nats")
     numbers = [data.row_numbers(split, language, rows_per_language) for language in data.languages]
     table.insert(0, "row", np.concatenate(numbers))
-    return table.assign(**{name: part.nats for name, part in zip(data.languages, scores, strict=True)})
+    table[data.languages] = np.stack([part.nats for part in scores], axis=1)
+    return table
 
 
 def list_uses(languages: list[str], has_common_expert: bool, prefixes: list[int]) -> pd.DataFrame:

@@ -15,11 +15,11 @@ def use_forward(**use) -> Callable:
     return lambda model, batch: model(input_ids=batch["input_ids"], **use).logits
 
 
-def told_forward(language_index: np.ndarray, device) -> Callable:
+def told_forward(language_index: np.ndarray) -> Callable:
     """Return a forward that tells the model each row's language, as training does; language_index (rows,)."""
     def forward(model, batch):
-        expert_index = torch.from_numpy(language_index[batch["row_numbers"]]).to(device)
-        return model(input_ids=batch["input_ids"], expert_index=expert_index).logits
+        ids, expert_index = batch["input_ids"], torch.from_numpy(language_index[batch["row_numbers"]])
+        return model(input_ids=ids, expert_index=expert_index.to(ids.device)).logits
 
     return forward
 

@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
 from mome.scales import Shape
 
+TAKEN = frozenset(dir(nn.ModuleDict()))  # names that are attributes of every ModuleDict
 BODY_SHAPE = ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")
 
 
@@ -39,6 +40,27 @@ def build_body(config: GPT2Config) -> GPT2Model:
     body = GPT2Model(config)
     body.wte = None
     return body
+
+
+def spell_key(language: str) -> str:
+    """Return where `Experts` keeps a language's body: `to` and `train` cannot be names of modules."""
+    return f"{language}:" if language in TAKEN else language
+
+
+class Experts(nn.ModuleDict):
+    """GPT-2 bodies by language; its keys are those that `spell_key` gives."""
+
+    def __getitem__(self, language: str) -> GPT2Model:
+        return super().__getitem__(spell_key(language))
+
+    def __setitem__(self, language: str, body: GPT2Model) -> None:
+        super().__setitem__(spell_key(language), body)
+
+    def __delitem__(self, language: str) -> None:
+        super().__delitem__(spell_key(language))
+
+    def __contains__(self, language: str) -> bool:
+        return super().__contains__(spell_key(language))
 
 
 def count_parameters(module: nn.Module) -> int:

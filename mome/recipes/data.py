@@ -212,6 +212,9 @@ class OtherRows(Recipe):
         documents, _ = clean_documents(self.corpus.open())
         sizes = self.data.context, self.rows_per_language, self.cut_characters, self.article_rows
         rows, labels, article_ids = cut_documents(documents, data.languages, data.tokenizer, *sizes)
+        if lacking := [name for number, name in enumerate(data.languages) if number not in labels]:
+            raise ValueError(f"corpus={self.corpus.label!r} has no text of {', '.join(lacking)} that fills a "
+                             f"row of {self.data.context} tokens; give another one, or a smaller context")
         np.savez(folder / "rows.npz", rows=rows, labels=labels, article_ids=article_ids.astype(str))
         return {"rows": len(rows)}
 

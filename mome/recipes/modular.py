@@ -90,9 +90,8 @@ class MoE(Training):
 
     def make_forward(self, split: str):
         from mome.models.forwards import told_forward
-        from mome.train.device import find_device
 
-        return told_forward(self.data.open().language_index(split), find_device())
+        return told_forward(self.data.open().language_index(split))
 
     def make_loss(self, forward):
         from mome.distill.objective import make_objective
@@ -106,7 +105,9 @@ class MoE(Training):
         notes = super().build(folder)
         ancestors = dict.fromkeys(expert.start_from for expert in self.experts if expert.start_from)
         tokens = notes["tokens"] + sum(part.notes["tokens"] for part in (*self.experts, *ancestors))
-        return notes | {"tokens": tokens, "active_parameters": load_modular(folder).active_parameters()}
+        # Not of the model in the folder: what is open there could not be renamed on Windows.
+        model = start_moe(self, has_common_expert=self.variant == "MoE-CE")
+        return notes | {"tokens": tokens, "active_parameters": model.active_parameters()}
 
     def open(self):
         return load_modular(self.folder)
@@ -182,7 +183,7 @@ class RoutedMoE(Recipe):
         if self.added:
             model.add_expert(self.added.language, self.added.open(), router)
         else:
-            model.router = router
+            model.router = router.to(model.device)
         model.save_pretrained(folder)
         return {"active_parameters": model.active_parameters(), "languages": list(model.config.languages)}
 

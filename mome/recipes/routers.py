@@ -154,7 +154,7 @@ class ProbedClassifier(Table):
     strangers.
     """
 
-    shown = ("classifier",)
+    format, shown = 2, ("classifier",)
 
     data: Data
     classifier: str

@@ -47,11 +47,10 @@ class Scores(Table):
         """Return a line per row: language, article_id, nats, n_tokens, n_bytes."""
         from mome.evaluate.uses import score_model
         from mome.models.forwards import dense_logits, told_forward, use_forward
-        from mome.train.device import find_device
 
         data, forward = self.data.open(), dense_logits
         if self.use == "told":
-            forward = told_forward(data.language_index(self.split), find_device())
+            forward = told_forward(data.language_index(self.split))
         elif self.use:
             forward = use_forward(**USES[self.use])
         model = self.model.open()

@@ -17,9 +17,14 @@ COMMENT_WIDTH = 88  # characters of a comment line
 
 
 def cut_texts(texts: list[str], tokenizer, context: int, at_most: int) -> np.ndarray:
-    """Return up to `at_most` full rows (N, T) uint16, each of one text, evenly spread over all there are."""
-    pieces = [ids[at:at + context] for ids in tokenizer(texts, **PLAIN)["input_ids"]
-              for at in range(0, len(ids) - context + 1, context)]
+    """Return up to `at_most` full rows (N, T) uint16, evenly spread over all there are.
+
+    Each is of one text, or, where none is long enough, of texts end to end, as training rows are.
+    """
+    found = tokenizer(texts, **PLAIN)["input_ids"]
+    if max(map(len, found), default=0) < context:
+        found = [list(itertools.chain.from_iterable(found))]
+    pieces = [ids[at:at + context] for ids in found for at in range(0, len(ids) - context + 1, context)]
     chosen = np.linspace(0, len(pieces) - 1, min(at_most, len(pieces))).astype(int)
     return np.array([pieces[number] for number in chosen], dtype=np.uint16).reshape(len(chosen), context)
 

@@ -44,8 +44,8 @@ def time_in_turn(ways: dict[str, Callable[[], None]], rounds: int, warm_up: int 
         for way, run in ways.items():
             started = time.perf_counter()
             run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
             table.append({"way": way, "round": number, "seconds": time.perf_counter() - started})
     return pd.DataFrame(table[warm_up * len(ways):])
 

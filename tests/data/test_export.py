@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import datasets
 import pandas as pd
@@ -239,8 +240,15 @@ def test_a_folder_that_holds_something_is_refused_and_left_as_it_is(data_path, t
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
-def test_an_empty_folder_is_filled(data_path, tmp_path):
+@pytest.mark.parametrize("gives_way", [True, False], ids=["Linux", "Windows"])
+def test_an_empty_folder_is_filled(data_path, tmp_path, monkeypatch, gives_way):
+    def replace(source, target, rename=os.replace):
+        if Path(target).exists() and not gives_way:
+            raise PermissionError("[WinError 5] Access is denied")
+        rename(source, target)
+
     (tmp_path / "out").mkdir()
+    monkeypatch.setattr(os, "replace", replace)
     assert export.export_dataset(data_path, corpus_of(), tmp_path / "out") == tmp_path / "out"
     assert (tmp_path / "out" / "README.md").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

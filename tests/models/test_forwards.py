@@ -15,7 +15,7 @@ def test_a_told_model_takes_the_language_of_each_rows_place_in_the_split(build, 
     model, language_index = build(), np.array([1, 3, 0, 2, 2, 0, 1, 3])
     batch = {"input_ids": ids, "row_numbers": np.array([7, 2, 4, 3, 0, 5])}
     wanted = model(ids, expert_index=torch.tensor([3, 0, 2, 2, 1, 0])).logits
-    assert torch.equal(told_forward(language_index, "cpu")(model, batch), wanted)
+    assert torch.equal(told_forward(language_index)(model, batch), wanted)
 
 
 def test_one_expert_reads_every_row_with_the_switches_given(build, ids):

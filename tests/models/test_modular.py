@@ -4,6 +4,7 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from mome.models.assemble import build_moe
 from mome.models.gpt2 import build_body, count_parameters, gpt2_config
 from mome.models.modular import MoMEConfig, MoMEForCausalLM, load_moe
 from mome.router.affine import Router
@@ -239,6 +240,30 @@ def test_an_expert_added_and_removed_leaves_the_model_as_it_was(build, body_conf
     model.remove_expert("es")
     assert torch.equal(model(ids).logits, before)
     assert_close(model.router(ids), routes)
+
+
+def test_an_expert_may_be_called_like_a_method_of_modules_or_a_word_of_python(tmp_path, body_config, ids):
+    names = ["to", "train", "type", "pop", "items", "half", "no", "True", "class", "training", "_apply"]
+    model = build_moe(names, body_config, has_common_expert=False, tie_word_embeddings=True, seed=0)
+    for name in names:
+        model.experts[name].ln_f.bias.data.normal_()
+    model.router.weight.data.normal_()
+    told = torch.arange(len(ids)) % len(names)
+    model.train()(ids, expert_index=told, labels=ids).loss.backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    model.eval().add_expert("values", build_body(body_config).eval(), Router(60, [*names, "values"]))
+    model.remove_expert("to")
+    model.save_pretrained(tmp_path)
+    opened = load_moe(tmp_path)
+    assert opened.config.languages == [*names[1:], "values"] and "to" not in opened.experts
+    for name in opened.config.languages:
+        use = {"allowed_experts": [name], "average_experts": "hidden"}
+        assert name in opened.experts and torch.equal(opened(ids, **use).logits, model(ids, **use).logits)
+    assert torch.equal(opened.route(ids, allowed=["train", "no"]), model.route(ids, allowed=["train", "no"]))
+
+
+def test_the_weights_of_other_languages_are_named_by_them(build):
+    assert {name.split(".")[0] for name in build().experts.state_dict()} == {"en", "fr", "de", "py"}
 
 
 def add(language, body, router):

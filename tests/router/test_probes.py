@@ -71,6 +71,11 @@ def test_cut_rows_are_spread_evenly_from_the_first_to_the_last(letters):
         assert at_most == 1 or (numbers[-1] == 9 and np.ptp(np.diff(numbers)) <= 1)
 
 
+def test_where_no_text_fills_a_row_texts_stand_end_to_end(letters):
+    rows = cut_texts(["abc", "", "de", "fgh", "i"], letters, 4, 100)
+    assert [letters.decode(row) for row in rows] == ["abcd", "efgh"]
+
+
 def test_short_texts_give_no_row(letters):
     for texts in (["abc"], ["", "a", "ab"], [""]):
         assert cut_texts(texts, letters, 4, 10).shape == (0, 4)

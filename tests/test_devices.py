@@ -1,0 +1,145 @@
+"""Notebooks, recipes and benchmarks as on a GPU, without one, with languages named like parts of Python."""
+
+import os
+import shutil
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from conftest import TINY
+from fake_device import DEVICE, fake_device, is_held
+from transformers import GPT2Model
+
+from mome import store
+from mome.bench import kd, modular
+from mome.config import notebook_paths, repository
+from mome.evaluate.uses import score_model
+from mome.models.forwards import dense_logits
+from mome.models.gpt2 import build_gpt2
+from mome.plan import make_plan
+from mome.recipe import Recipe
+from mome.recipes import training
+from mome.recipes.data import Data
+from mome.recipes.setting import open_setting
+from mome.runs.needs import read_needs
+from mome.runs.parameters import check_parameters, declared_parameters, read_cells
+from mome.scales import resolve_scale
+
+ORIGINS = {"no": "en", "to": "fr", "py": "py", "True": "es"}  # whose texts stand under the odd names
+LANGUAGES = ["no", "to", "py"]
+SMALL = TINY | {"batch_size": 6, "micro_batch_size": 3, "tokens_per_language": 5_000, "student_tokens": 600,
+                "teacher_tokens": 2_000, "evaluation_rows": 4, "curve_rows": 2, "router_rows": 20}
+LONG = SMALL | {"context": 1_024, "tokens_per_language": 30_000, "validation_fraction": 0.2,
+                "vocab_size": 300, "batch_size": 3}
+COMMON = {"languages": LANGUAGES, "overrides": SMALL, "scale": "smoke"}
+CHOSEN = {
+    "02_router_comparison": {"classifiers": ["multinomial_nb", "logistic_regression"], "prefixes": [2, 8],
+                             "experts": "MoE-CE", "overrides": LONG},
+    "03_kd_alpha": {"language": "to", "losses": ["reverse_kl"], "schedules": []},
+    "04_moe_variants": {"variants": ["PLE branched", "JEET", "MoE-CE"], "added_language": "True"},
+    "05_catastrophic_forgetting": {"variants": ["PLE", "MoE-CE"], "imbalance": [3.0, 2.0, 1.0]}}
+NOTEBOOKS = {path.stem: path for path in notebook_paths()}
+
+
+def check_closed(source) -> None:
+    """Assert that this process holds no file of a folder open, as Windows would not rename it."""
+    links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    opened = [os.readlink(path) for path in links if path.exists()]
+    opened += Path("/proc/self/maps").read_text().splitlines()
+    assert not [name for name in opened if f"{source}/" in name]
+
+
+def test_a_tensor_here_that_meets_one_there_is_noticed():
+    with pytest.MonkeyPatch.context() as patch, fake_device(patch):
+        here, there = torch.ones(3), torch.ones(3).to(DEVICE)
+        assert (there.device, (there + 1).device, there.cpu().device) == (DEVICE, DEVICE, here.device)
+        for mix in (lambda: here + there, lambda: here.dot(there), there.numpy, there.double):
+            with pytest.raises((RuntimeError, TypeError), match=str(DEVICE)):
+                mix()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """{recipe: how often its build runs a model} of all that is built on the device, in a home of its own."""
+    home, mini, built, making = tmp_path_factory.mktemp("devices"), repository() / "data/mini", {}, []
+    forward, replace, keep = GPT2Model.forward, os.replace, Recipe.keep
+    for name, origin in ORIGINS.items():
+        shutil.copytree(mini / origin, home / "corpus" / name)
+        for number, path in enumerate(sorted((mini / origin).iterdir())):  # few, and so long
+            (home / "other" / name).mkdir(parents=True, exist_ok=True)
+            with open(home / "other" / name / f"{number % 4}{path.suffix}", "a", encoding="utf-8") as file:
+                file.write(path.read_text(encoding="utf-8"))
+
+    def run(*args, **kwargs):
+        for recipe in making:
+            built[recipe] += 1
+        return forward(*args, **kwargs)
+
+    def rename(source, target):
+        check_closed(source)
+        replace(source, target)
+
+    def keep_counted(recipe):
+        built[recipe] = 0
+        making.append(recipe)
+        keep(recipe)
+        making.pop()
+
+    with pytest.MonkeyPatch.context() as patch, fake_device(patch):
+        patch.setenv("MOME_HOME", str(home))
+        patch.setenv("MOME_BATCH", "1")
+        patch.setattr(store.os, "replace", rename)
+        patch.setattr(GPT2Model, "forward", run)
+        patch.setattr(Recipe, "keep", keep_counted)
+        patch.setattr("mome.runs.record.Run.figure", lambda *_: plt.close("all"))
+        yield built
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_builds_and_reads_on_another_device(name, built, monkeypatch):
+    path, home = NOTEBOOKS[name], Path(os.environ["MOME_HOME"])
+    monkeypatch.setenv("MOME_NOTEBOOK", str(path))
+    corpora = {"corpus": f"folder:{home / 'corpus'}", "added_corpus": f"folder:{home / 'corpus'}",
+               "second_corpus": f"folder:{home / 'other'}", "out": str(home / "runs" / name)}
+    asked = {key: value for key, value in {**COMMON, **corpora}.items() if key in declared_parameters(path)}
+    values = check_parameters(path, asked | CHOSEN.get(name, {}))
+    for recipe in make_plan(read_needs(path, values)).missing:
+        recipe.keep()
+    names = {"display": lambda shown: None}
+    for cell in [cell for cell in read_cells(path) if cell["kind"] == "code"]:
+        exec(compile(cell["source"], f"{name}: {cell['source'][:40]!r}", "exec"), names)
+        names |= values if "parameters" in cell["tags"] else {}
+    if name == "02_router_comparison":  # at a long context: no stranger of `mini` fills a row alone
+        assert (names["sent"].n_rows > 0).all() and names["found"]
+
+
+def list_kinds(kind=Recipe) -> set:
+    kinds = {found for child in kind.__subclasses__() for found in list_kinds(child)}
+    return kinds | {kind} if kind.__module__.startswith("mome.recipes") else kinds
+
+
+def test_every_kind_of_recipe_was_built_on_the_device(built):
+    """The others of this file build what the notebooks need: run them together."""
+    assert list_kinds() - {type(recipe) for recipe in built} == {training.Training}
+
+
+def test_a_recipe_says_gpu_when_its_build_runs_a_model(built):
+    assert {recipe.kind() for recipe, n in built.items() if bool(n) != (recipe.device == "gpu")} == set()
+
+
+def test_a_model_is_scored_where_it_is(built):
+    setting = open_setting("smoke", f"folder:{os.environ['MOME_HOME']}/corpus", LANGUAGES, SMALL)
+    model, data = build_gpt2(setting.scale.student, 600, 32, seed=0), Data.of(setting).open()
+    here = score_model(model, dense_logits, data, "test", 3)
+    there = score_model(model.to(DEVICE), dense_logits, data, "test", 3)
+    assert is_held(model.lm_head.weight) and here.equals(there)
+
+
+def test_benchmarks_run_on_the_device(built, monkeypatch):
+    monkeypatch.setattr(kd, "VOCABULARIES", ())
+    monkeypatch.setattr(kd, "CONTEXTS", ())
+    scale = resolve_scale("smoke", TINY)
+    for table in (kd.bench_kd(scale, 1), modular.bench_modular(scale, LANGUAGES, 1)):
+        assert len(table) > 5
+    assert kd.bench_precision(scale)["choice"] in ("no", "bf16")
