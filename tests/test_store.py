@@ -1,8 +1,10 @@
 import json
 import os
+import platform
+import subprocess
 
 import pytest
-from toys import Counter, Number
+from toys import Counter, Number, start_main
 
 from mome import store
 
@@ -27,11 +29,37 @@ def test_what_is_not_there_is_said_by_name(own_home):
         Number(7).open()
 
 
-def test_two_processes_do_not_build_the_same_at_once(own_home):
-    with store.lock_of(Number(1).name), pytest.raises(store.BuiltElsewhere, match=Number(1).name):
+def test_two_processes_do_not_build_the_same_at_once_and_one_says_who_the_other_is(own_home):
+    who = rf"{Number(1).name} is being built by \S+ on {platform.node()} \(process {os.getpid()}\)"
+    with store.hold(Number(1).name), pytest.raises(store.BuiltElsewhere, match=who):
         Number(1).keep()
     assert not store.is_locked(Number(1).name)
     Number(1).keep()
+
+
+HOLD = """
+import time
+from mome import store
+with store.hold("number-1"), store.take_place(["only"], lambda: None):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_who_is_killed_gives_back_its_lock_and_its_place(own_home):
+    holder, waited = start_main(HOLD, stdout=subprocess.PIPE), []
+
+    def wait():
+        waited.append(True)
+        holder.kill()
+
+    assert holder.stdout.readline() == "held\n" and store.is_locked("number-1")
+    with store.take_place(["only"], wait):
+        assert waited and not store.is_locked("number-1")
+    holder.communicate()
+    with store.hold("number-1"):  # what the dead one noted misleads nobody
+        assert str(os.getpid()) in (store.store_dir() / "locks/number-1.holder").read_text()
+    assert not list((store.store_dir() / "locks").glob("*.holder"))
 
 
 @pytest.mark.parametrize(("damage", "word"), [
