@@ -55,6 +55,9 @@ def write_text(path: Path, text: str) -> None:
     try:
         aside.write_text(text, encoding="utf-8")
         os.replace(aside, path)
+    except OSError as error:
+        error.filename = str(path)  # which the one of a full disk lacks
+        raise
     finally:
         aside.unlink(missing_ok=True)
 

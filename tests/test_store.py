@@ -7,6 +7,7 @@ import pytest
 from toys import Counter, Number, start_main
 
 from mome import store
+from mome.checks import describe_error
 
 
 def test_what_fails_leaves_nothing_under_its_name_nor_beside_it(own_home):
@@ -125,3 +126,15 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         store.write_text(tmp_path / "x", "text")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_fit_on_the_disk_leaves_nothing_and_says_what_to_do(small_disk, monkeypatch):
+    monkeypatch.setenv("MOME_HOME", str(small_disk))
+    with pytest.raises(OSError, match="No space left") as error:
+        Number(1, act="fill").keep()
+    assert describe_error(error.value).startswith("the disk is full, make room and try again: OSError: ")
+    assert [path.name for path in store.store_dir().iterdir()] == ["locks"]
+    Number(2).keep()  # there is room again
+    with pytest.raises(OSError, match=r"No space left on device: '.*/report\.html'"):
+        store.write_text(small_disk / "report.html", "x" * 8_000_000)
+    assert [path.name for path in small_disk.iterdir()] == ["data"]

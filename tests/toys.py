@@ -36,6 +36,8 @@ class Number(Recipe):
             check_range("value", 9, 0, 8)
         if self.act == "misread":
             json.loads("{")
+        if self.act == "fill":
+            (folder / "big").write_bytes(bytes(8_000_000))
         if self.act == "die" or (self.act == "die once" and not died.exists()):
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
