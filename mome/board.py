@@ -30,8 +30,10 @@ class Board:
         self.is_watched = sys.stderr.isatty() and not self.is_lab
 
     def note(self, event: dict) -> None:
-        """Take {"name", "title", "state"} or a report of progress {"name", "done", "total", "note"}."""
+        """Take {"name", "title", "state"}, progress {"name", "done", "total", "note"} or {"name", "said"}."""
         name = event["name"]
+        if "said" in event:
+            say(event["said"])
         if event.get("state") in ("built", "failed"):
             self.running.pop(name, None)
             self.done += event["state"] == "built"

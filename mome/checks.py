@@ -1,6 +1,8 @@
 """Checks of what a person gives: each error names the parameter, the value received and what is allowed."""
 
 import math
+import traceback
+from pathlib import Path
 
 
 def check_choice(name: str, value, allowed) -> None:
@@ -45,3 +47,18 @@ def check_shares(shares, languages=None) -> None:
         check_range(f"shares[{language!r}]", share, 1e-6)
     if languages is not None and set(dict(shares)) != set(languages):
         raise ValueError(f"shares={shares!r} is not allowed; it must name each of: {', '.join(languages)}")
+
+
+def is_sentence(error: BaseException) -> bool:
+    """True where a `raise` of mome's own code made the error: its text is then written for people."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return Path(frame.filename).is_relative_to(Path(__file__).parent) and frame.line.startswith("raise ")
+
+
+def describe_error(error: BaseException) -> str:
+    """Return our own errors' sentence, of others type, text and place; of a full disk what to do."""
+    if is_sentence(error):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    told = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+    return f"the disk is full, make room and try again: {told}" if "No space left" in told else told

@@ -1,4 +1,4 @@
-"""Where things lie: the checkout, the folder that is built into, and whether a person is watching."""
+"""Where things lie: checkout, folder that is built into; whether a person is watching; how many cores."""
 
 import os
 from pathlib import Path
@@ -37,3 +37,21 @@ def notebook_paths() -> list[Path]:
 def is_batch() -> bool:
     """True when a command started this process: nobody watches, so there are no widgets and no bars."""
     return os.environ.get("MOME_BATCH") == "1"
+
+
+def list_cores() -> list[int]:
+    """Return the numbers of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
+def count_workers() -> int:
+    """Return how many recipes are built at a time: MOME_WORKERS, else the cores that this process may use."""
+    return read_count("MOME_WORKERS", len(list_cores()))
+
+
+def read_count(name: str, default: int) -> int:
+    """Return the number that the environment gives under a name, else the default."""
+    given = os.environ.get(name, "")
+    if given and not (given.isdecimal() and int(given)):
+        raise ValueError(f"{name}={given!r} is not allowed; it must be a whole number of at least 1")
+    return int(given) if given else default

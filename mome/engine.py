@@ -10,19 +10,19 @@ import os
 import secrets
 import sys
 import time
-import traceback
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 from mome import store
 from mome.board import Board, say
-from mome.config import home, store_dir
+from mome.checks import describe_error
+from mome.config import count_workers, home, list_cores, read_count, store_dir
 from mome.plan import Plan, describe_plan, make_plan
 from mome.progress import heard_by
 from mome.recipe import list_ancestors, read_spec, write_spec
 
 TOPIC = "mome"
-WAIT_SECONDS = 1.0  # before a task whose recipe another command builds asks again
 WORKERS_PER_GPU = 2  # unless MOME_WORKERS_PER_GPU says otherwise
 SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,  # no task waits at one worker while another is free
@@ -52,20 +52,6 @@ class Stopped(KeyboardInterrupt):
 
     def _render_traceback_(self):
         return [str(self)]
-
-
-def count_workers() -> int:
-    """Return how many recipes are built at a time: MOME_WORKERS, else the cores that this process may use."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return read_count("MOME_WORKERS", available)
-
-
-def read_count(name: str, default: int) -> int:
-    """Return the number that the environment gives under a name, else the default."""
-    given = os.environ.get(name, "")
-    if given and not (given.isdecimal() and int(given)):
-        raise ValueError(f"{name}={given!r} is not allowed; it must be a whole number of at least 1")
-    return int(given) if given else default
 
 
 @functools.cache
@@ -125,8 +111,9 @@ def open_client(scheduler: str, workers: int):
     import dask
     from distributed import Client
 
-    environment = {**ENVIRONMENT, "MOME_HOME": str(home())}
-    with (dask.config.set({**SETTINGS, "distributed.nanny.pre-spawn-environ": environment}),
+    environment = {**ENVIRONMENT, "MOME_HOME": str(home()), "MOME_WORKERS": workers}
+    with (patch.dict(os.environ),  # into which dask writes what its workers get
+          dask.config.set({**SETTINGS, "distributed.nanny.pre-spawn-environ": environment}),
           nullcontext(scheduler) if scheduler else open_cluster(workers) as place,
           Client(place, timeout=20 if scheduler else 30, set_as_default=False) as client):
         if scheduler:
@@ -161,28 +148,29 @@ def list_gpus() -> list[str]:
 
 
 def check_workers(client) -> None:
-    """Raise ValueError unless every worker reads this store's folder and runs this version of the code."""
-    token, here = secrets.token_hex(8), store_dir()
-    path = here / f".token-{os.getpid()}"
-    here.mkdir(parents=True, exist_ok=True)
+    """Raise ValueError, which names the worker, unless every one may build for this command."""
+    path, token = store_dir() / f".token-{os.getpid()}", secrets.token_hex(8)
     store.write_text(path, token)
     try:
-        reports = client.run(report_worker, str(path))
+        faults = client.run(find_unfit, str(path), token, hash_package(), on_error="return")
     finally:
         path.unlink(missing_ok=True)
-    if not reports:
-        raise ValueError(f"scheduler={client.scheduler.address!r} has no workers that share {here}")
-    for address, (read, place, version) in reports.items():
-        if read != token or place != str(here):
-            raise ValueError(f"worker {address} does not see {here}; workers must share MOME_HOME")
-        if version != hash_package():
-            raise ValueError(f"worker {address} runs other code of mome: {version}, not {hash_package()}")
+    if not faults:
+        raise ValueError(f"scheduler={client.scheduler.address!r} has no workers that share {store_dir()}")
+    for address, fault in faults.items():
+        if fault:  # an error where it does not know what it is asked
+            told = fault if isinstance(fault, str) else f"has no mome, or another version of it ({fault!r})"
+            raise ValueError(f"worker {address} {told}")
 
 
-def report_worker(path: str) -> tuple[str, str, str]:
-    """Return what a worker reads of a file, empty where none is, its own store, and its code's version."""
-    read = Path(path).read_text(encoding="utf-8") if Path(path).is_file() else ""
-    return read, str(store_dir()), hash_package()
+def find_unfit(path: str, token: str, version: str, dask_worker) -> str:
+    """Return why a worker must not build for a command whose store has the token; empty when it may."""
+    file, threads = Path(path), (dask_worker.state.nthreads, os.environ.get("OMP_NUM_THREADS"))
+    if file.parent != store_dir() or (token and not (file.is_file() and file.read_text() == token)):
+        return f"with the store {store_dir()} does not see {file.parent}; workers must share MOME_HOME"
+    if version != hash_package():
+        return f"runs other code of mome: {hash_package()}, not {version}"
+    return "" if threads == (1, "1") else "has several threads; give it --nthreads 1 and OMP_NUM_THREADS=1"
 
 
 def carry_out(client, plan: Plan, board: Board) -> dict[str, str]:
@@ -204,7 +192,8 @@ def carry_out(client, plan: Plan, board: Board) -> dict[str, str]:
                 board.note({"name": recipe.name, "state": "failed" if reason else "built"})
             board.draw()
     except KeyboardInterrupt:
-        client.cancel(list(futures.values()), force=True)
+        pin_tasks(client, futures, is_pinned=False)
+        client.cancel(list(futures.values()))  # what no other command waits for
         raise
     finally:
         board.draw(is_last=True)
@@ -214,16 +203,27 @@ def carry_out(client, plan: Plan, board: Board) -> dict[str, str]:
 def submit_tasks(client, plan: Plan) -> dict:
     """Return {name: future} of what is missing: it waits for its parents, the longest way on first."""
     has_gpu = any("GPU" in worker["resources"] for worker in client.scheduler_info()["workers"].values())
-    end = f"{store.hash_text(str(store_dir()))[:8]}-{hash_package()}"
-    priority, futures = plan.priority(), {}
+    here, version, priority, futures = str(store_dir() / ".token"), hash_package(), plan.priority(), {}
+    under_way = {key for keys in client.processing().values() for key in keys}
     for recipe in plan.missing:
         waits = [futures[parent.name] for parent in recipe.parents().values() if parent.name in futures]
         spec = write_spec(recipe)  # with where things lie: a run of equal name may go to another folder
+        key = f"{recipe.name}-{store.hash_text(spec)[:8]}-{store.hash_text(here)[:8]}-{version}"
+        if key in under_way:
+            say(f"{recipe.title} is under way on this scheduler, for another command or one that died")
         futures[recipe.name] = client.submit(
-            run_task, spec, str(store_dir()), waits, priority=round(priority[recipe.name]), pure=True,
-            key=f"{recipe.name}-{store.hash_text(spec)[:8]}-{end}",
+            run_task, spec, here, version, waits, key=key, pure=True, priority=round(priority[recipe.name]),
             resources={"GPU": 1} if has_gpu and recipe.device == "gpu" else None)
+    pin_tasks(client, futures)
     return futures
+
+
+def pin_tasks(client, futures: dict, is_pinned: bool = True) -> None:
+    """Let a scheduler carry tasks out though their command dies, as `fire_and_forget` does, or no longer."""
+    if client.cluster is None:
+        client._send_to_scheduler({
+            "op": "client-desires-keys" if is_pinned else "client-releases-keys",
+            "keys": [future.key for future in futures.values()], "client": "fire-and-forget"})
 
 
 def find_excused(plan: Plan) -> set[str]:
@@ -247,6 +247,8 @@ def read_result(future) -> str:
 
     if future.status == "finished":
         return future.result()["error"]
+    if future.status == "cancelled":
+        return "the scheduler that had it ended; the same command goes on from what is finished"
     error = future.exception()
     if isinstance(error, KilledWorker):
         return (f"its process died {error.allowed_failures + 1} times; memory may have run out: take fewer "
@@ -254,36 +256,41 @@ def read_result(future) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def run_task(spec: str, store_path: str, parents: list[dict]) -> dict:
+def run_task(spec: str, path: str, version: str, parents: list[dict]) -> dict:
     """Build a recipe in a worker; return {"name", "error", "is_optional"}, the error empty when it is there.
 
-    Gives its place back while another command builds the same.
+    Gives its places back while another command builds the same; ends early when nobody wants it any more.
     """
     from distributed import Reschedule, get_worker, secede
 
-    if Path(store_path) != store_dir():
-        raise ValueError(f"MOME_HOME of this worker gives {store_dir()}, the command asks for {store_path}")
-    recipe, worker = read_spec(spec), get_worker()
-    result = {"name": recipe.name, "error": "", "is_optional": recipe.is_optional}
+    recipe, worker, cores = read_spec(spec), get_worker(), list_cores()
+    key, result = worker.get_current_task(), {"name": recipe.name, "is_optional": recipe.is_optional}
     for parent in parents:
         if parent["error"] and (recipe.is_optional or not parent["is_optional"]):
             return result | {"error": f"not tried, since {parent['name']} failed"}
+    if unfit := find_unfit(path, "", version, worker):  # it came after the command had looked at its workers
+        return result | {"error": f"worker {worker.address} {unfit}"}
 
     def tell(**event) -> None:
+        if key not in worker.state.tasks or worker.state.tasks[key].state == "cancelled":
+            raise Reschedule  # which is nothing where nobody wants it, and right where somebody does again
         worker.log_event(TOPIC, {"name": recipe.name, "title": recipe.title, **event})
 
-    tell(state="running")
+    places = [*cores, *(f"more-{number}" for number in range(len(cores), count_workers()))]
     try:
-        with heard_by(lambda report: tell(done=report["done"], total=report["total"], note=report["note"])):
+        with (store.take_place(places, lambda: tell(note="waits for a core")),
+              heard_by(lambda report: tell(done=report["done"], total=report["total"], note=report["note"]))):
+            tell(state="running", note="")
             recipe.keep()
-    except store.BuiltElsewhere:
-        tell(note="another command builds it")
+    except store.BuiltElsewhere as error:
+        tell(said=f"{recipe.title} is being built by {error.holder}; this command waits for it")
         secede()  # its place goes to another recipe until the lock is free
-        while store.is_locked(recipe.name) and not recipe.is_there:
-            time.sleep(WAIT_SECONDS)
+        while store.is_locked(error.name) and not recipe.is_there:
+            tell(note=f"waits for {error.holder}")
+            time.sleep(1)
         raise Reschedule from None
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        told = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        return result | {"error": f"{told} ({Path(where.filename).name}:{where.lineno})"}
-    return result
+        if isinstance(error, Reschedule):
+            raise
+        return result | {"error": describe_error(error)}
+    return result | {"error": ""}

@@ -1,5 +1,6 @@
 """The store: every built thing is a folder, named by content, written aside and renamed when it is whole."""
 
+import getpass
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +26,11 @@ class NotBuilt(LookupError):
 
 
 class BuiltElsewhere(RuntimeError):
-    """Another process holds the lock: it builds the thing now."""
+    """Another process, `holder`, holds the lock of that name: it builds the thing now."""
+
+    def __init__(self, name: str, holder: str):
+        super().__init__(f"{name} is being built by {holder}")
+        self.name, self.holder = name, holder
 
 
 def hash_text(text: str) -> str:
@@ -49,6 +55,9 @@ def write_text(path: Path, text: str) -> None:
     try:
         aside.write_text(text, encoding="utf-8")
         os.replace(aside, path)
+    except OSError as error:
+        error.filename = str(path)  # which the one of a full disk lacks
+        raise
     finally:
         aside.unlink(missing_ok=True)
 
@@ -95,15 +104,68 @@ def lock_of(name: str) -> FileLock:
     return FileLock(path)
 
 
+def try_lock(lock: FileLock, seconds: float = 0.0) -> bool:
+    """Return whether the lock could be taken within so many seconds; whoever dies gives it back."""
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        return False
+    return True
+
+
 def is_locked(name: str) -> bool:
     """True while a process builds the thing of that name."""
     if not (store_dir() / "locks" / f"{name}.lock").exists():
         return False
+    lock = lock_of(name)
+    is_free = try_lock(lock)
+    lock.release()
+    return not is_free
+
+
+@contextmanager
+def hold(name: str):
+    """Hold the lock of that name, and note beside it who does. BuiltElsewhere says who has it already."""
+    lock = lock_of(name)
+    holder = Path(lock.lock_file).with_suffix(".holder")
+    if not try_lock(lock):
+        raise BuiltElsewhere(name, holder.read_text("utf-8") if holder.exists() else "another process")
     try:
-        with lock_of(name).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
+        with suppress(OSError):  # a full disk: only words are lost
+            write_text(holder, describe_me())
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def describe_me() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container that has no names of users
+        user = "somebody"
+    return f"{user} on {platform.node()} (process {os.getpid()})"
+
+
+@contextmanager
+def take_place(places: list, wait: Callable[[], None]):
+    """Hold one of this machine's places, which all commands on this store share; `wait` while none is free.
+
+    One waits at the door and takes the next place that is free, so that a long command lets others in.
+    """
+    door, *locks = (lock_of(f"place-{platform.node()}-{place}") for place in ("door", *places))
+    while not try_lock(door, 0.2):
+        wait()
+    try:
+        while not (taken := next(filter(try_lock, locks), None)):
+            wait()
+            time.sleep(0.2)
+    finally:
+        door.release()
+    try:
+        yield
+    finally:
+        taken.release()
 
 
 def keep(name: str, about: Mapping, fill: Callable[[Path], dict | None], goes_on: bool = False) -> Path:
@@ -115,11 +177,7 @@ def keep(name: str, about: Mapping, fill: Callable[[Path], dict | None], goes_on
     """
     if is_there(name):
         return find(name)
-    try:
-        held = lock_of(name).acquire(timeout=0)
-    except Timeout:
-        raise BuiltElsewhere(f"{name} is being built by another process") from None
-    with held:
+    with hold(name):
         if is_there(name):
             return find(name)
         aside, started = prepare_aside(name, goes_on), time.perf_counter()

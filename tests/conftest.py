@@ -1,6 +1,7 @@
 """Fixtures shared by several files: a home for the session, a tiny setting on the mini corpus, built once."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,17 @@ def own_home(tmp_path, monkeypatch):
     """An empty home for one test."""
     monkeypatch.setenv("MOME_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB, where this process may mount one."""
+    folder, mount = tmp_path / "disk", ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs"]
+    folder.mkdir()
+    if not shutil.which("mount") or subprocess.run([*mount, str(folder)], capture_output=True).returncode:
+        pytest.skip("no right to mount a file system here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

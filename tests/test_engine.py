@@ -1,25 +1,17 @@
+import itertools
 import os
+import platform
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from filelock import FileLock
-from toys import Counter, Number, Wish
+from toys import Counter, Number, Wish, start_main, wait_until
 
 from mome import engine, store
 from mome.plan import make_plan
-
-
-def wait_until(is_so, seconds=30):
-    started = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - started < seconds, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_what_is_missing_is_built_once_in_one_thread_each_and_found_again(own_home, tmp_path):
@@ -29,22 +21,31 @@ def test_what_is_missing_is_built_once_in_one_thread_each_and_found_again(own_ho
     engine.build({"all": [top], "again": Number(1, seconds=0.3)}, workers=2)
     assert top.open() == 20
     lines = [line.split() for line in log.read_text().splitlines()]
-    assert sorted(value for value, _, _ in lines) == ["1", "10", "2", "3", "4"]
-    assert {threads for _, threads, _ in lines} == {"1"} and len({pid for _, _, pid in lines}) == 2
-    assert str(os.getpid()) not in {pid for _, _, pid in lines}
+    assert sorted(value for value, *_ in lines) == ["1", "10", "2", "3", "4"]
+    assert {threads for _, threads, *_ in lines} == {"1"} and len({line[2] for line in lines}) == 2
+    assert str(os.getpid()) not in {line[2] for line in lines}
     engine.build(top, workers=2)
     assert len(log.read_text().splitlines()) == 5
 
 
 def test_a_recipe_that_fails_or_builds_is_named_with_its_reason_and_what_does_not_need_it_goes_on(own_home):
     bad, refused, asking = Number(1, act="raise"), Number(2, act="refuse"), Number(6, act="build")
+    others = [asking, Number(7, act="misread")]
     with pytest.raises(engine.BuildFailed) as error:
-        engine.build([Number(3, parts=(bad,)), refused, Number(4, parts=(Number(5),)), asking], workers=2)
+        engine.build([Number(3, parts=(bad,)), refused, Number(4, parts=(Number(5),)), *others], workers=2)
     text = str(error.value)
     assert bad.name in text and "ArithmeticError: nine does not go into four (toys.py:" in text
-    assert "value=9 is not allowed here" in text and f"not tried, since {bad.name} failed" in text
+    assert f"({refused.name}): value=9 is not allowed; it must be a number in [0, 8];" in text
+    assert "JSONDecodeError: Expecting property name" in text and "(decoder.py:" in text  # no word of ours
+    assert f"not tried, since {bad.name} failed" in text
     assert f"{Number(106).name} (number) is not built, and a task only looks" in text
-    assert len(error.value.failures) == 4 and Number(4, parts=(Number(5),)).open() == 9
+    assert len(error.value.failures) == 5 and Number(4, parts=(Number(5),)).open() == 9
+
+
+def test_a_build_leaves_the_environment_as_it_was(own_home):
+    before = dict(os.environ)
+    engine.build(Number(1), workers=1)
+    assert dict(os.environ) == before
 
 
 def test_what_is_optional_may_fail_and_what_it_alone_is_made_from_too(own_home, capsys):
@@ -82,25 +83,43 @@ def test_a_recipe_that_kills_its_worker_again_is_explained_as_memory(own_home, t
     assert Number(2).open() == 2
 
 
-def test_what_another_command_builds_is_waited_for_and_then_found(own_home, tmp_path):
+def test_what_another_command_builds_is_waited_for_and_then_found(own_home, tmp_path, capsys):
     counter, others = Counter(3, log=str(tmp_path / "log")), [Number(value) for value in range(4)]
-    lock = FileLock(store.lock_of(counter.name).lock_file, thread_local=False)
-    lock.acquire()
 
-    def release():
-        wait_until(lambda: all(other.is_there for other in others))  # it does not keep their place
-        lock.release()
+    def hold():
+        with store.hold(counter.name):
+            wait_until(lambda: all(other.is_there for other in others))  # it does not keep their place
 
-    waiter = threading.Thread(target=release)
+    waiter = threading.Thread(target=hold)
     waiter.start()
+    wait_until(lambda: store.is_locked(counter.name))
     engine.build([counter, *others], workers=1)
     waiter.join()
     assert counter.open() == 3
+    said = capsys.readouterr().err
+    assert f"on {platform.node()} (process {os.getpid()}); this command waits for it" in said
 
 
-def start_main(code, **environment):
-    environment = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+TWO = """
+import os
+from toys import Number
+from mome import engine
+if __name__ == "__main__":
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    engine.build([Number(value, seconds=0.3, log={log!r}) for value in {values}], workers=1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to a core")
+def test_two_commands_share_the_cores_and_take_turns(own_home, tmp_path):
+    log, values = tmp_path / "log", [range(4), range(4, 8)]
+    mains = [start_main(TWO.format(log=str(log), values=list(part))) for part in values]
+    assert [main.wait(timeout=60) for main in mains] == [0, 0]
+    words = [line.split() for line in log.read_text().splitlines()]
+    lines = sorted((float(started), int(value) < 4) for value, _, _, started in words)
+    assert len(lines) == 8
+    assert all(late - early >= 0.3 for (early, _), (late, _) in itertools.pairwise(lines))
+    assert sum(one != other for (_, one), (_, other) in itertools.pairwise(lines)) > 2
 
 
 MAIN = """
@@ -136,37 +155,31 @@ def test_an_interrupt_stops_within_seconds_with_a_sentence_and_the_same_command_
     assert (store.unfinished_of(Counter(2000).name) / "checkpoint.safetensors").exists()
 
 
+CLI = """
+from toys import Number
+from mome import engine
+from mome.cli import run
+from mome.cli.main import main
+if __name__ == "__main__":
+    run.run_command = lambda **_: engine.build(Number(1, seconds=60, log={log!r}), workers=1)
+    main(["run"])
+"""
+
+
+def test_a_second_interrupt_ends_the_command_at_once(own_home, tmp_path):
+    log = tmp_path / "log"
+    main = start_main(CLI.format(log=str(log)))
+    wait_until(lambda: log.exists() and log.read_text())
+    family = psutil.Process(main.pid).children(recursive=True)
+    main.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    main.send_signal(signal.SIGINT)
+    assert main.wait(timeout=2) == -signal.SIGINT
+    wait_until(lambda: all(not process.is_running() or process.status() == "zombie" for process in family), 5)
+
+
 def test_in_a_notebook_an_interrupt_is_one_sentence_and_no_traceback():
     assert engine.Stopped("stopped with 1 of 2 built")._render_traceback_() == ["stopped with 1 of 2 built"]
-
-
-def test_workers_elsewhere_share_the_store_or_are_refused(own_home, tmp_path, monkeypatch):
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster:
-        address = cluster.scheduler_address
-        engine.build(Number(1), scheduler=address)
-        assert Number(1).open() == 1
-        monkeypatch.setattr(engine, "hash_package", lambda: "0" * 12)
-        with pytest.raises(ValueError, match="runs other code of mome"):
-            engine.build(Number(2), scheduler=address)
-
-
-def test_a_worker_that_does_not_see_the_store_is_refused(own_home, monkeypatch):
-    class Client:
-        class scheduler:
-            address = "tcp://nowhere:1"
-
-        def run(self, function, path):
-            read = Path(path).read_text() if self.place == "elsewhere" else ""
-            return {"tcp://there:2": (read, self.place, engine.hash_package())}
-
-    for Client.place in ("elsewhere", str(store.store_dir())):  # another MOME_HOME; another disk
-        with pytest.raises(ValueError, match=r"tcp://there:2 does not see .*store"):
-            engine.check_workers(Client())
-    monkeypatch.setattr(Client, "run", lambda *_: {})
-    with pytest.raises(ValueError, match="has no workers"):
-        engine.check_workers(Client())
 
 
 @pytest.mark.parametrize(("given", "gpus"), [("", []), ("-1", []), ("3", ["3"]), ("a, 1", ["a", "1"])],

@@ -1,10 +1,13 @@
 import json
 import os
+import platform
+import subprocess
 
 import pytest
-from toys import Counter, Number
+from toys import Counter, Number, start_main
 
 from mome import store
+from mome.checks import describe_error
 
 
 def test_what_fails_leaves_nothing_under_its_name_nor_beside_it(own_home):
@@ -27,11 +30,37 @@ def test_what_is_not_there_is_said_by_name(own_home):
         Number(7).open()
 
 
-def test_two_processes_do_not_build_the_same_at_once(own_home):
-    with store.lock_of(Number(1).name), pytest.raises(store.BuiltElsewhere, match=Number(1).name):
+def test_two_processes_do_not_build_the_same_at_once_and_one_says_who_the_other_is(own_home):
+    who = rf"{Number(1).name} is being built by \S+ on {platform.node()} \(process {os.getpid()}\)"
+    with store.hold(Number(1).name), pytest.raises(store.BuiltElsewhere, match=who):
         Number(1).keep()
     assert not store.is_locked(Number(1).name)
     Number(1).keep()
+
+
+HOLD = """
+import time
+from mome import store
+with store.hold("number-1"), store.take_place(["only"], lambda: None):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_who_is_killed_gives_back_its_lock_and_its_place(own_home):
+    holder, waited = start_main(HOLD, stdout=subprocess.PIPE), []
+
+    def wait():
+        waited.append(True)
+        holder.kill()
+
+    assert holder.stdout.readline() == "held\n" and store.is_locked("number-1")
+    with store.take_place(["only"], wait):
+        assert waited and not store.is_locked("number-1")
+    holder.communicate()
+    with store.hold("number-1"):  # what the dead one noted misleads nobody
+        assert str(os.getpid()) in (store.store_dir() / "locks/number-1.holder").read_text()
+    assert not list((store.store_dir() / "locks").glob("*.holder"))
 
 
 @pytest.mark.parametrize(("damage", "word"), [
@@ -97,3 +126,15 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         store.write_text(tmp_path / "x", "text")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_fit_on_the_disk_leaves_nothing_and_says_what_to_do(small_disk, monkeypatch):
+    monkeypatch.setenv("MOME_HOME", str(small_disk))
+    with pytest.raises(OSError, match="No space left") as error:
+        Number(1, act="fill").keep()
+    assert describe_error(error.value).startswith("the disk is full, make room and try again: OSError: ")
+    assert [path.name for path in store.store_dir().iterdir()] == ["locks"]
+    Number(2).keep()  # there is room again
+    with pytest.raises(OSError, match=r"No space left on device: '.*/report\.html'"):
+        store.write_text(small_disk / "report.html", "x" * 8_000_000)
+    assert [path.name for path in small_disk.iterdir()] == ["data"]

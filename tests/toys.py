@@ -1,11 +1,15 @@
 """Recipes that take a moment: what the engine's tests build in place of trainings."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mome.checks import check_range
 from mome.progress import progress
 from mome.recipe import Recipe, location
 
@@ -23,12 +27,17 @@ class Number(Recipe):
     def build(self, folder):
         if self.log:
             with open(self.log, "a") as file:
-                file.write(f"{self.value:g} {os.environ.get('OMP_NUM_THREADS')} {os.getpid()}\n")
+                threads = os.environ.get("OMP_NUM_THREADS")
+                print(f"{self.value:g}", threads, os.getpid(), time.time(), file=file)
         died = Path(f"{self.log or folder}.died")
         if self.act == "raise":
             raise ArithmeticError("nine does not go into four")
         if self.act == "refuse":
-            raise ValueError("value=9 is not allowed here")
+            check_range("value", 9, 0, 8)
+        if self.act == "misread":
+            json.loads("{")
+        if self.act == "fill":
+            (folder / "big").write_bytes(bytes(8_000_000))
         if self.act == "die" or (self.act == "die once" and not died.exists()):
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -77,3 +86,16 @@ class Counter(Recipe):
 
     def open(self):
         return int((self.folder / "number").read_text())
+
+
+def wait_until(is_so, seconds=30):
+    started = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - started < seconds, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def start_main(code, **options):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    options = {"env": environment, "stderr": subprocess.PIPE, "text": True, **options}
+    return subprocess.Popen([sys.executable, "-c", code], **options)

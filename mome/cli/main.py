@@ -3,12 +3,11 @@
 import argparse
 import os
 import re
+import signal
 import sys
-import traceback
-from pathlib import Path
 
 import mome
-from mome.checks import check_range
+from mome.checks import check_range, is_sentence
 from mome.cli import bench, build, run, runs
 
 
@@ -25,6 +24,7 @@ def main(words: list[str] | None = None) -> int:
         check_range("workers", values.get("workers", 0), 0, 256, whole=True)
         if not re.fullmatch(r"((tcp://)?[^\s/:]+:\d+)?", values.get("scheduler", "")):
             raise ValueError(f"scheduler={values['scheduler']!r} is not allowed; write tcp://10.0.0.1:8786")
+        signal.signal(signal.SIGINT, interrupt_once)
         code = values.pop("call")(**values) or 0
         sys.stdout.flush()
         return code
@@ -32,7 +32,7 @@ def main(words: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, LookupError, RuntimeError, OSError) as error:
-        if not isinstance(error, OSError) and not is_ours(error):
+        if not isinstance(error, OSError) and not is_sentence(error):
             raise
         print(f"mome: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError | OSError) else 1
@@ -42,7 +42,7 @@ def main(words: list[str] | None = None) -> int:
         return 130
 
 
-def is_ours(error: BaseException) -> bool:
-    """True for an error that mome's own code raised, and no library that it called."""
-    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-    return Path(raised_in).is_relative_to(Path(mome.__file__).parent)
+def interrupt_once(number: int, _) -> None:
+    """Stop with a sentence at the first Ctrl-C, at once at the second; workers follow their command."""
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt

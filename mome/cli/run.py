@@ -69,7 +69,7 @@ def carry_out_runs(planned: list, dry_run: bool, workers: int, scheduler: str) -
     """Show or execute the runs, all under one folder; write the report and return the exit code."""
     from mome.runs.report import write_report
 
-    folder, plan, failures = planned[0].folder.parent, make_plan(planned), {}
+    folder, plan = planned[0].folder.parent, make_plan(planned)
     if dry_run:
         print(f"{len(planned)} runs into {folder}")
         for run in planned:
@@ -80,15 +80,16 @@ def carry_out_runs(planned: list, dry_run: bool, workers: int, scheduler: str) -
     note_needs(folder, [run.needs for run in planned])
     try:
         engine.build(planned, workers, scheduler)
+        code = 0
     except engine.BuildFailed as error:
-        failures = error.failures
+        code = 1
+        for title, reason in error.failures.items():
+            print(f"failed: {title}: {reason}", file=sys.stderr)
     finally:
         report = write_report(folder)
-    for title, reason in failures.items():
-        print(f"failed: {title}: {reason}", file=sys.stderr)
     done = sum(run.is_there for run in planned)
     print(f"{done} of {len(planned)} runs complete; report: {report}", flush=True)
-    return 0 if done == len(planned) and not failures else 1
+    return code if done == len(planned) else 1
 
 
 def check_room(folder: Path, size: float) -> None:

@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import Timeout
-
 from mome import store
 from mome.config import home
 from mome.engine import ENVIRONMENT
@@ -61,12 +59,9 @@ class NotebookRun(Recipe):
 
     def keep(self) -> Path:
         """Execute the notebook, unless its run is there; BuiltElsewhere while another process executes it."""
-        try:
-            with store.lock_of(lock_name(self.folder)).acquire(timeout=0):
-                if not self.is_there:
-                    self.build(self.folder)
-        except Timeout:
-            raise store.BuiltElsewhere(f"{self.folder} is being written by another process") from None
+        with store.hold(lock_name(self.folder)):
+            if not self.is_there:
+                self.build(self.folder)
         return self.folder
 
     def build(self, folder: Path) -> None:

@@ -4,6 +4,7 @@ import copy
 import traceback
 from pathlib import Path
 
+from mome.checks import is_sentence
 from mome.recipe import collect
 from mome.runs.parameters import find_cell
 
@@ -22,6 +23,6 @@ def read_needs(path: Path, values: dict):
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == place]
         where = f", line {lines[-1]}" if lines else ""
-        told = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        told = f"{error}" if is_sentence(error) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{path.stem}, cell 'needs'{where}: {told}") from error
     return namespace["needs"]

@@ -34,6 +34,8 @@ if act == "raise once" and not (folder / "raised").exists():
 if act == "die once" and not died.exists():
     died.touch()
     os.kill(os.getpid(), signal.SIGKILL)
+if act == "fill once" and not (folder / "big").exists():
+    (folder / "big").write_bytes(bytes(8_000_000))
 time.sleep(60 if act == "linger" else 0)
 """
 END = """aside = folder / ".metrics"

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from mome.cli.main import main
+from mome.runs.execute import run_state
 
 NEEDS = """from mome.recipes.setting import open_setting
 needs = [open_setting(scale, corpus, languages, overrides).corpus]
@@ -59,6 +60,20 @@ def test_a_failure_is_named_with_cell_and_reason_while_the_others_go_on_and_what
     said = capsys.readouterr().out
     assert all(words in said for words in ("act=work: there", "once: failed: 09_toy stopped in cell 6",
                                            "2 there, 1 to build"))
+
+
+def test_a_run_that_fills_the_disk_fails_with_a_sentence_and_runs_when_there_is_room(make_toy, small_disk,
+                                                                                    capsys):
+    toy, out = make_toy(), small_disk / "out"
+    words = ["sweep", str(toy), "--out", str(out), "-p", "act=fill once", "-p", "alpha=0"]
+    assert main(words) != 0
+    said = capsys.readouterr()
+    assert "the disk is full, make room and try again: " in said.err and "complete" not in said.out
+    assert "Traceback" not in said.err and not list(out.glob("*/executed.ipynb"))
+    folder, = out.glob("09_toy-*")
+    (folder / "big").write_bytes(b"")
+    assert main(words) == 0
+    assert run_state(folder) == "complete"
 
 
 def test_after_the_command_is_killed_no_process_is_left(toy, tmp_path):
