@@ -92,7 +92,7 @@ def build(needs, workers: int = 0, scheduler: str = "") -> Plan:
 
 
 def build_here(needs) -> None:
-    """Build what is missing one by one, in this process: in tests, and before processes train together."""
+    """Build what is missing one by one, in this process: for tests."""
     for recipe in make_plan(needs).missing:
         recipe.keep()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mome import store
 from mome.checks import check_choice, check_range
-from mome.engine import build_here
-from mome.recipe import Recipe
+from mome.recipe import Recipe, list_ancestors
 from mome.recipes.data import Data
 from mome.scales import Optimizer, Shape
 
@@ -183,27 +183,24 @@ def count_processes() -> int:
 def train_together(recipe: Training) -> Path:
     """Return the built folder of a training in the processes that `accelerate launch` or torchrun started.
 
-    The first process builds the parents, holds the lock and keeps the result; the others only train.
+    They train together what it is made from, too; all else the first process builds, which alone keeps what
+    is done, while the others wait for it.
     """
     from accelerate import PartialState
-    from accelerate.utils import wait_for_everyone
 
     from mome.train.device import find_device
 
     device = find_device()  # which tells accelerate of the other processes before anything else asks it
     if PartialState().num_processes != count_processes():
         raise ValueError(f"accelerate joins no processes on {device}; set ACCELERATE_USE_CPU=true")
-    is_first = int(os.environ.get("RANK", "0")) == 0
-    if is_first:
-        build_here(list(recipe.parents().values()))
-    wait_for_everyone()
-    if not recipe.is_there:
-        aside = store.unfinished_of(recipe.name)
-        if is_first:
-            recipe.keep()
-        else:
+    for part in list_ancestors([recipe], is_end=lambda made: made.is_there):
+        if PartialState().is_main_process:
+            part.keep()
+        elif isinstance(part, Training) and not part.is_there:
             with TemporaryDirectory() as folder:
-                (Path(folder) / store.CHECKPOINT).symlink_to(aside / store.CHECKPOINT)
-                recipe.run_training(Path(folder))
-    wait_for_everyone()
+                checkpoint = store.unfinished_of(part.name) / store.CHECKPOINT
+                (Path(folder) / store.CHECKPOINT).symlink_to(checkpoint)
+                part.run_training(Path(folder))
+        while not part.is_there:  # a barrier would not wait for hours
+            time.sleep(0.1)
     return recipe.folder

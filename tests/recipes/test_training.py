@@ -174,20 +174,23 @@ def test_one_process_that_accelerate_started_for_several_says_so(monkeypatch, wo
     assert is_refused or count_processes() == 1
 
 
-def test_two_launched_processes_go_on_with_a_modular_training_and_agree_with_one(own_home, launch):
+def test_two_launched_processes_train_what_a_model_is_made_from_and_it_as_one_does(own_home, launch):
     overrides = {"vocab_size": 600, "context": 32, "tokens_per_language": 8000, "teacher_tokens": 1024,
                  "student_tokens": 1024, "teacher": {"n_layer": 1, "n_embd": 32},
                  "expert": {"n_layer": 1, "n_embd": 16}, "batch_size": 4, "micro_batch_size": 4,
                  "curve_rows": 4, "evaluations": 1}
-    recipe = MoE.of(open_setting("smoke", "mini", ["en", "fr", "de", "py"], overrides), "JEET")
-    engine.build_here([recipe])
-    losses = recipe.history().ce_loss
-    recipe.folder.rename(recipe.folder.with_name("aside"))
-    interrupt(recipe, len(losses) // 2)
+    recipe = MoE.of(open_setting("smoke", "mini", ["en", "fr"], overrides), "PLE")
+    engine.build_here(recipe)
+    trained = [recipe, *recipe.experts]
+    losses = [part.history().ce_loss for part in trained]
+    for part in trained:
+        part.folder.rename(part.folder.with_name(f"aside-{part.name}"))
+    interrupt(recipe.experts[1], 5)
     # Its launcher for several GPUs serves CPUs when told to use them.
     launch("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
            "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "mome",
-           "train", "JEET", "--scale", "smoke", "--corpus", "mini", "--overrides", json.dumps(overrides),
-           ACCELERATE_USE_CPU="true")
-    assert recipe.manifest["is_resumed"]
-    np.testing.assert_allclose(losses, recipe.history().ce_loss, rtol=1e-4)
+           "train", "PLE", "--scale", "smoke", "--corpus", "mini", "--languages", "en,fr", "--overrides",
+           json.dumps(overrides), ACCELERATE_USE_CPU="true")
+    assert [part.manifest["is_resumed"] for part in trained] == [False, False, True]
+    for part, expected in zip(trained, losses, strict=True):
+        np.testing.assert_allclose(part.history().ce_loss, expected, rtol=1e-4)
