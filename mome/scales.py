@@ -100,13 +100,6 @@ class Scale(Values):
     near_duplicates: float = 0.5  # Jaccard similarity from which a training text counts as a copy
     shares: str | tuple[tuple[str, float], ...] = "equal"  # of training tokens; or imbalanced
     mixed_precision: str = "no"  # no, bf16 or fp16; `mome bench precision` checks the choice
-    # What a step with a teacher takes, as a multiple of one on hard labels (`mome bench kd`): read from the
-    # cache, from one filled for it alone, off a teacher that runs, the paper's way. Declared: a measurement
-    # is in no name.
-    cached_time: float = 1.0
-    filled_time: float = 2.3
-    every_step_time: float = 2.0
-    original_time: float = 2.2
 
     def check(self) -> None:
         for name in ("tokens_per_language", "batch_size", "micro_batch_size", "teacher_tokens", "router_rows",
@@ -115,8 +108,7 @@ class Scale(Values):
         check_range("context", self.context, 2, whole=True)  # the first token of a sequence is never a target
         check_range("vocab_size", self.vocab_size, 300, 65_536, whole=True)
         check_range("targets_per_token", self.targets_per_token, 2, self.vocab_size - 1, whole=True)
-        for name in ("muon_lr", "other_lr", "adamw_teacher_lr", "adamw_lr", "cached_time", "filled_time",
-                     "every_step_time", "original_time"):
+        for name in ("muon_lr", "other_lr", "adamw_teacher_lr", "adamw_lr"):
             check_range(name, getattr(self, name), 1e-8)
         self.make_optimizer()  # which checks the rest of its values
         check_range("validation_fraction", self.validation_fraction, 0.001, 0.4)
@@ -156,8 +148,7 @@ class Scale(Values):
 
 SCALES = {scale.name: scale for scale in (
     Scale("smoke", 60_000, 1_024, 64, Shape(2, 2, 96), Shape(2, 2, 48), Shape(2, 2, 48), 8, 8, 240_000,
-          30_000, "muon", 4e-3, 1e-2, 3e-3, 4e-3, 16, 48, 12, 3, 400, filled_time=2.1, every_step_time=1.6,
-          original_time=1.9),
+          30_000, "muon", 4e-3, 1e-2, 3e-3, 4e-3, 16, 48, 12, 3, 400),
     Scale("laptop", 520_000, 4_096, 128, Shape(4, 4, 256), Shape(3, 4, 128), Shape(3, 4, 128), 4, 4,
           1_200_000, 128_000, "muon", 4e-3, 1e-2, 1e-3, 2e-3, 32, 160, 40, 6, 2_000),
     # Sizes of the paper, whose experts' head is untied; more tokens can be asked for with `overrides`.
