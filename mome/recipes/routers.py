@@ -167,6 +167,12 @@ class ProbedClassifier(Table):
     options: tuple[tuple[str, float], ...] = ()
     seed: int = ROUTER_SEED
 
+    @classmethod
+    def of(cls, data: Data, classifier: str, rows_per_language: int, strangers: Corpus | None):
+        """Return the classifier with every probe that the data's languages allow."""
+        is_mixed = len(data.languages) > 1 and not CODE_LANGUAGES.isdisjoint(data.languages)
+        return cls(data, classifier, rows_per_language, strangers, CommentedRows(data) if is_mixed else None)
+
     def check(self) -> None:
         object.__setattr__(self, "options", fill_options(self.classifier, self.options))
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mome.cli.main import main
-from mome.runs.execute import run_state
+from mome.runs.state import run_state
 
 NEEDS = """from mome.recipes.setting import open_setting
 needs = [open_setting(scale, corpus, languages, overrides).corpus]
