@@ -54,7 +54,7 @@ def test_a_token_of_one_language_keeps_its_row_exactly_however_rare_it_is():
     experts = {name: build_gpt2(Shape(1, 2, 16), 60, 24, seed=seed) for seed, name in enumerate(["en", "fr"])}
     counts = torch.zeros(2, 60)
     counts[1, 7], counts[1, 8] = 1, 3
-    model = assemble_experts(experts, counts, tie_word_embeddings=True)
+    model = assemble_experts(experts, counts)
     assert torch.equal(model.embedding.weight[7:9], experts["fr"].transformer.wte.weight[7:9])
 
 
