@@ -1,6 +1,8 @@
 """Whole commands with the engine's workers and real kernels."""
 
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from kill_campaign import Campaign, find_differences
 
 from mome.cli.main import main
 from mome.runs.state import run_state
@@ -16,6 +19,14 @@ from mome.runs.state import run_state
 NEEDS = """from mome.recipes.setting import open_setting
 needs = [open_setting(scale, corpus, languages, overrides).corpus]
 """
+TRAINED = """from mome.recipes.scores import Scores
+from mome.recipes.setting import open_setting
+from mome.recipes.students import HARD_LABELS, Student
+setting = open_setting(scale, corpus, languages, overrides)
+needs = [Scores.of(setting, Student.of(setting, ["en"], seed, HARD_LABELS)) for seed in seeds]
+"""
+SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 8_000, "student_tokens": 120_000,
+         "student": {"n_layer": 1, "n_embd": 32}, "evaluation_rows": 8, "curve_rows": 8, "evaluations": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +85,22 @@ def test_a_run_that_fills_the_disk_fails_with_a_sentence_and_runs_when_there_is_
     (folder / "big").write_bytes(b"")
     assert main(words) == 0
     assert run_state(folder) == "complete"
+
+
+def test_a_command_whose_every_process_is_killed_ends_as_if_nobody_had(make_toy, tmp_path):
+    toy, rng = make_toy(needs=TRAINED), random.Random(1)
+    words = ["sweep", str(toy), "-p", f"overrides={json.dumps(SMALL)}"]
+    calm, struck = (Campaign([*words, "--out", str(tmp_path / name / "out")], tmp_path / name, interval=0.2)
+                    for name in ("calm", "struck"))
+    calm.run([], 1, rng)
+    process = struck.start()
+    wait_for(lambda: list(struck.home.glob("data/store/unfinished-student-*/checkpoint.safetensors")), 60)
+    assert "student" in struck.strike("worker", signal.SIGKILL, rng)
+    for kind, number in (("kernel", signal.SIGKILL), ("main", signal.SIGTERM)):
+        wait_for(lambda: struck.list_family()["kernel"], 60)
+        assert f"{number.name} to a {kind}" in struck.strike(kind, number, rng)
+    assert process.wait(timeout=20) == -signal.SIGTERM
+    assert struck.run([], 1, rng) and not find_differences(calm.home, struck.home)
 
 
 def test_after_the_command_is_killed_no_process_is_left(toy, tmp_path):
