@@ -22,7 +22,7 @@ from mome.models.forwards import dense_logits
 from mome.models.gpt2 import build_body, build_gpt2, gpt2_config
 from mome.plan import make_plan
 from mome.recipe import Recipe
-from mome.recipes import training
+from mome.recipes import routers, training
 from mome.recipes.data import Data
 from mome.recipes.setting import open_setting
 from mome.router.affine import Router
@@ -145,7 +145,7 @@ def list_kinds(kind=Recipe) -> set:
 def test_every_kind_of_recipe_was_built_on_the_device(built):
     if not built:
         pytest.skip("the notebooks of this file build them: run it as a whole")
-    assert list_kinds() - {type(recipe) for recipe in built} == {training.Training}
+    assert list_kinds() - {type(recipe) for recipe in built} == {training.Training, routers.ClassifierTable}
 
 
 def test_a_recipe_says_gpu_when_its_build_runs_a_model(built):
