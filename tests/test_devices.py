@@ -100,7 +100,8 @@ def built(tmp_path_factory):
         return forward(*args, **kwargs)
 
     def rename(source, target):
-        check_closed(source)
+        if Path("/proc/self/maps").exists():  # on Linux, which would rename it all the same
+            check_closed(source)
         replace(source, target)
 
     def keep_counted(recipe):
