@@ -22,7 +22,7 @@ from mome.models.forwards import dense_logits
 from mome.models.gpt2 import build_body, build_gpt2, gpt2_config
 from mome.plan import make_plan
 from mome.recipe import Recipe
-from mome.recipes import training
+from mome.recipes import routers, training
 from mome.recipes.data import Data
 from mome.recipes.setting import open_setting
 from mome.router.affine import Router
@@ -66,7 +66,7 @@ def test_a_tensor_here_that_meets_one_there_is_noticed():
 
 def test_a_model_there_takes_an_expert_and_a_router_from_here_and_writes_the_same():
     config, ids = gpt2_config(Shape(1, 2, 16), 60, 24), torch.arange(3, 27).view(3, 8)
-    model = build_moe(["no", "to"], config, has_common_expert=True, tie_word_embeddings=True, seed=0).eval()
+    model = build_moe(["no", "to"], config, has_common_expert=True, seed=0).eval()
     router, written = Router(60, ["no", "to", "True"]), []
     for weight in (*model.parameters(), router.weight):
         torch.nn.init.normal_(weight, std=0.5, generator=torch.Generator().manual_seed(weight.numel()))
@@ -100,7 +100,8 @@ def built(tmp_path_factory):
         return forward(*args, **kwargs)
 
     def rename(source, target):
-        check_closed(source)
+        if Path("/proc/self/maps").exists():  # on Linux, which would rename it all the same
+            check_closed(source)
         replace(source, target)
 
     def keep_counted(recipe):
@@ -145,7 +146,7 @@ def list_kinds(kind=Recipe) -> set:
 def test_every_kind_of_recipe_was_built_on_the_device(built):
     if not built:
         pytest.skip("the notebooks of this file build them: run it as a whole")
-    assert list_kinds() - {type(recipe) for recipe in built} == {training.Training}
+    assert list_kinds() - {type(recipe) for recipe in built} == {training.Training, routers.ClassifierTable}
 
 
 def test_a_recipe_says_gpu_when_its_build_runs_a_model(built):
