@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -13,8 +14,10 @@ import psutil
 import pytest
 from kill_campaign import Campaign, find_differences
 
+from mome import board, store
 from mome.cli.main import main
-from mome.runs.state import run_state
+from mome.runs.grid import plan_sweep
+from mome.runs.state import lock_name, run_state
 
 NEEDS = """from mome.recipes.setting import open_setting
 needs = [open_setting(scale, corpus, languages, overrides).corpus]
@@ -71,6 +74,24 @@ def test_a_failure_is_named_with_cell_and_reason_while_the_others_go_on_and_what
     said = capsys.readouterr().out
     assert all(words in said for words in ("act=work: there", "once: failed: 09_toy stopped in cell 6",
                                            "2 there, 1 to build"))
+
+
+def test_a_run_that_another_command_executes_is_waited_for(make_toy, tmp_path, monkeypatch):
+    toy, out, said = str(make_toy()), tmp_path / "out", []
+    run, = plan_sweep({"notebooks": [{"notebook": toy}]}, out)
+    monkeypatch.setattr(board, "say", said.append)
+
+    def hold():
+        with store.hold(lock_name(run.folder)):
+            wait_for(lambda: any("is being built by" in text for text in said), 60)
+            time.sleep(1.5)  # one that does not wait asks again and again
+
+    other = threading.Thread(target=hold)
+    other.start()
+    wait_for(lambda: store.is_locked(lock_name(run.folder)), 60)
+    assert main(["sweep", toy, "--out", str(out)]) == 0
+    other.join()
+    assert sum("notebook 09_toy is being built by" in text for text in said) == 1 and run.is_there
 
 
 def test_a_run_that_fills_the_disk_fails_with_a_sentence_and_runs_when_there_is_room(make_toy, small_disk,
