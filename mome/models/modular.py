@@ -19,6 +19,7 @@ from mome.models.card import write_model_card
 from mome.models.gpt2 import Experts, build_body, check_shapes, count_parameters
 from mome.models.stacked import can_stack, run_stacked
 from mome.router.affine import Router
+from mome.train.device import find_device
 
 
 class MoMEConfig(PreTrainedConfig):
@@ -205,8 +206,8 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
 
 
 def load_moe(path: Path) -> MoMEForCausalLM:
-    """Return a saved modular model in evaluation mode."""
-    return MoMEForCausalLM.from_pretrained(path).eval()
+    """Return a saved modular model in evaluation mode, on the device that is used here."""
+    return MoMEForCausalLM.from_pretrained(path).eval().to(find_device())
 
 
 def run_rows(inputs: dict, cache, length: int, body: GPT2Model, rows=None, first_layer=0) -> torch.Tensor:

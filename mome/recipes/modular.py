@@ -110,7 +110,10 @@ class MoE(Training):
         return notes | {"tokens": tokens, "active_parameters": model.active_parameters()}
 
     def open(self):
-        return load_modular(self.folder)
+        """Return the modular model on the device that is used here."""
+        from mome.models.modular import load_moe
+
+        return load_moe(self.folder)
 
     def work(self) -> float:
         return super().work() * (2 if self.variant == "MoE-CE" else 1)
@@ -137,14 +140,6 @@ def start_moe(recipe: Training, has_common_expert: bool):
     body = gpt2_config(recipe.shape, recipe.data.vocab_size, recipe.data.context)
     return build_moe(list(recipe.data.languages), body, has_common_expert=has_common_expert,
                      seed=recipe.seed)
-
-
-def load_modular(folder: Path):
-    """Return a kept modular model on the device that is used here."""
-    from mome.models.modular import load_moe
-    from mome.train.device import find_device
-
-    return load_moe(folder).to(find_device())
 
 
 @dataclass(frozen=True)
@@ -189,8 +184,7 @@ class RoutedMoE(Recipe):
         model.save_pretrained(folder)
         return {"active_parameters": model.active_parameters(), "languages": list(model.config.languages)}
 
-    def open(self):
-        return load_modular(self.folder)
+    open = MoE.open
 
     def size(self) -> float:
         return self.model.size()

@@ -25,14 +25,14 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
     x = matrices.mT if is_tall else matrices
     tiny = torch.finfo(x.dtype).tiny
     x = x / x.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)  # or squares of small numbers would be 0
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(tiny)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(tiny)
     gram, step, product = x @ x.mT, None, None
     for a, b, c in STEPS:
         if product is not None:
             gram = step @ gram @ step
         square = gram @ gram
         if product is None:  # the root bounds the largest singular value, far closer than the norm does
-            bound = square.norm(dim=(-2, -1), keepdim=True).sqrt().sqrt().clamp_min(tiny**0.25)
+            bound = torch.linalg.matrix_norm(square, keepdim=True).sqrt().sqrt().clamp_min(tiny**0.25)
             x, gram, square = x / bound, gram / bound**2, square / bound**4
         step = gram.mul(b).add_(square, alpha=c)
         step.diagonal(dim1=-2, dim2=-1).add_(a)

@@ -68,7 +68,7 @@ def main(folder, kind="whole"):
 def train(folder, case, is_interrupted):
     folder.mkdir(parents=True, exist_ok=True)
     make, name, batch_size, micro_batch_size, schedule = CASES[case]
-    forward = dense_logits if make is make_dense else told_forward(LANGUAGES, "cpu")
+    forward = dense_logits if make is make_dense else told_forward(LANGUAGES)
     objective, calls = make_objective(name, forward, teacher=make_dense(9).eval()), []
     plan, write = plan_batches(GROUPS[:batch_size], 20, batch_size, 0), Checkpoint.write
 
@@ -78,9 +78,11 @@ def train(folder, case, is_interrupted):
             raise KeyboardInterrupt
         return objective(model, batch, alpha)
 
+    optimizer = Optimizer(1e-3, kind="adamw" if make is make_dense else "muon", other_rate=1e-3)
+
     def run(model, checkpoint="checkpoint.safetensors"):
         return train_model(model, count, plan, ROWS, micro_batch_size=micro_batch_size,
-                           optimizer=Optimizer(1e-3), alpha_schedule=make_alpha_schedule(schedule, 20),
+                           optimizer=optimizer, alpha_schedule=make_alpha_schedule(schedule, 20),
                            checkpoint=folder / checkpoint)
 
     Checkpoint.write = lambda *arguments: (Path(folder, f"{RANK}.saved").touch(), write(*arguments))
