@@ -1,7 +1,7 @@
 """The losses of `mome.distill.losses` with their gradients by hand, and the norms of these, in less memory.
 
-Of autograd's time on the definitions (512 tokens, one thread) losses with a teacher take 0.3 to 0.5 at a
-vocabulary of 4,096 and 0.1 at 32,000, hard labels alone 1.2 and 0.5: so the size chooses nothing.
+Of autograd's time on the definitions (512 tokens, one thread) losses with a teacher take 0.3 to 0.6 at a
+vocabulary of 4,096 and 0.1 at 32,000, hard labels alone 1.3 and 0.5: so the size chooses nothing.
 """
 
 import torch
