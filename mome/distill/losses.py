@@ -73,8 +73,7 @@ def log_probs_of(student: Tensor, teacher: Tensor, labels: Tensor, temperature: 
 
 def kl(log_a: Tensor, log_b: Tensor) -> Tensor:
     """Return KL(a | b) = sum a (log a - log b) of each token; where a is 0 it adds 0, whatever b is."""
-    a = log_a.exp()
-    return (a * (log_a - log_b).where(a > 0, 0)).sum(-1)
+    return (log_a.exp() * (log_a - log_b).where(log_a > -torch.inf, 0)).sum(-1)
 
 
 def log_mixture(log_a: Tensor, log_b: Tensor, share: float) -> Tensor:

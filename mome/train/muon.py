@@ -30,7 +30,7 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
     gram = multiply_plain(short, short)
     square = multiply_plain(gram, gram)
     # Its root bounds the largest eigenvalue, far closer than the trace does.
-    bound = square.norm(dim=(-2, -1), keepdim=True).sqrt().clamp_min(tiny**0.25)
+    bound = torch.linalg.matrix_norm(square, keepdim=True).sqrt().clamp_min(tiny**0.25)
     gram, square = gram / bound, square / bound**2
     for a, b, c in STEPS:
         if product is not None:  # all are symmetric: none is transposed

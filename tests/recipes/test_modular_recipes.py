@@ -205,7 +205,8 @@ def test_every_variant_sees_the_tokens_of_the_dense_student(setting, variant):
 
 def test_the_dense_student_of_an_experts_shape_has_the_active_weights_of_the_modular_model(setting):
     dense, moe = built(make_dense(setting)).notes, built(MoE.of(setting, "JEET")).notes
-    assert dense["parameters"] == moe["active_parameters"] - (600 + 1) * len(LANGUAGES)  # the router's
+    others = (600 + 1) * len(LANGUAGES) + 600  # the router's, and the bias of its head
+    assert dense["parameters"] == moe["active_parameters"] - others
 
 
 def test_frozen_experts_of_ple_are_bit_identical_to_the_experts_trained_apart(setting):

@@ -202,7 +202,7 @@ def test_a_wider_student_of_the_same_total_size_is_found_at_every_scale(name, n_
     body = expert.weights(0, scale.context)
     untied = 0 if scale.expert.tie_word_embeddings else scale.vocab_size * (expert.n_embd + 1)
     total = scale.vocab_size * expert.n_embd + untied + n_experts * body
-    assert shape.weights(scale.vocab_size, scale.context) == pytest.approx(total, rel=0.03)
+    assert shape.weights(scale.vocab_size, scale.context) == pytest.approx(total, rel=0.04)
     assert (shape.n_layer, shape.n_head) == (expert.n_layer, expert.n_head)
     assert shape.n_embd % (2 * shape.n_head) == 0
 
