@@ -102,13 +102,6 @@ class Scale(Values):
     near_duplicates: float = 0.5  # Jaccard similarity from which a training text counts as a copy
     shares: str | tuple[tuple[str, float], ...] = "equal"  # of training tokens; or imbalanced
     mixed_precision: str = "no"  # no, bf16 or fp16; `mome bench precision` checks the choice
-    # What a step with a teacher takes, as a multiple of one on hard labels (`mome bench kd`): read from the
-    # cache, from one filled for it alone, off a teacher that runs, the paper's way. Declared: a measurement
-    # is in no name.
-    cached_time: float = 1.0
-    filled_time: float = 2.3
-    every_step_time: float = 2.0
-    original_time: float = 2.2
 
     def check(self) -> None:
         for name in ("tokens_per_language", "batch_size", "teacher_batches", "micro_batch_size",
@@ -118,8 +111,7 @@ class Scale(Values):
         check_range("context", self.context, 2, whole=True)  # the first token of a sequence is never a target
         check_range("vocab_size", self.vocab_size, 300, 65_536, whole=True)
         check_range("targets_per_token", self.targets_per_token, 2, self.vocab_size - 1, whole=True)
-        for name in ("muon_lr", "adamw_lr", "adamw_teacher_lr", "cached_time", "filled_time",
-                     "every_step_time", "original_time"):
+        for name in ("muon_lr", "adamw_lr", "adamw_teacher_lr"):
             check_range(name, getattr(self, name), 1e-8)
         self.make_optimizer()  # which checks the rest of its values
         check_range("validation_fraction", self.validation_fraction, 0.001, 0.4)
@@ -162,7 +154,7 @@ SCALES = {scale.name: scale for scale in (
           expert=Shape(2, 2, 48, False), batch_size=8, teacher_batches=1, micro_batch_size=8,
           teacher_tokens=240_000, student_tokens=30_000, optimizer="muon", muon_lr=4e-3, adamw_lr=2e-3,
           adamw_teacher_lr=1e-3, targets_per_token=16, evaluation_rows=48, curve_rows=12, evaluations=3,
-          router_rows=400, filled_time=2.1, every_step_time=1.6, original_time=1.9),
+          router_rows=400),
     Scale("laptop", 520_000, 4_096, 128, teacher=Shape(4, 4, 192, False), student=Shape(2, 4, 96, False),
           expert=Shape(2, 4, 96, False), batch_size=4, teacher_batches=2, micro_batch_size=4,
           teacher_tokens=1_200_000, student_tokens=128_000, optimizer="muon", muon_lr=4e-3, adamw_lr=1e-3,

@@ -30,8 +30,7 @@ def bench_kd(scale: Scale, repeats: int) -> pd.DataFrame:
     Columns: vocab_size, context, way, then ratios within the same round (median, low, high: quartiles) to a
     step on hard labels alone (`times_ce`, ...) and to the cached step (`times_cached`, ...), milliseconds
     (median), and bytes_per_token of the cache on disk. Random weights and ids: what is computed does not
-    depend on them. Batches hold equally many tokens. The scale's `cached_time` is the cached step's
-    `times_ce`, `filled_time` that plus caching's, `every_step_time` and `original_time` those of the ways.
+    depend on them. Batches hold equally many tokens.
     """
     own, n = (scale.vocab_size, scale.context), scale.tokens_per_step
     sizes = [own, *((size, own[1]) for size in VOCABULARIES), *((own[0], context) for context in CONTEXTS)]

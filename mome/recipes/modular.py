@@ -126,8 +126,10 @@ def check_targets(recipe) -> None:
     """Raise ValueError unless a modular training's cached targets serve its loss and cover its rows."""
     check_choice("kd_loss", recipe.objective.kd_loss, CACHED_LOSSES)
     check_range("temperature", recipe.objective.temperature, 1, 1)
-    if recipe.targets.data != recipe.data or recipe.targets.rows_per_language < recipe.rows_per_language:
-        raise ValueError(f"targets={recipe.targets.name!r} are not allowed; they lack some of the rows")
+    targets = recipe.targets
+    if targets.data != recipe.data or targets.rows_per_language < recipe.rows_per_language or (
+            set(targets.languages) < set(recipe.data.languages)):
+        raise ValueError(f"targets={targets.name!r} are not allowed; they lack some of the rows")
 
 
 def start_moe(recipe: Training, has_common_expert: bool):

@@ -139,6 +139,7 @@ def test_a_chapter_without_variants_is_refused_by_name(tiny_home):
     (lambda s: replace(MoE.of(s, "JEET"), batch_size=6), ["4 languages", "batches of 6", "'batch_size': 4"]),
     (lambda s: replace(MoE.of(s, "JEET"), rows_per_language=999), ["targets='targets-", "rows"]),
     (lambda s: replace(MoE.of(s, "JEET"), data=Data.of(s, 1)), ["targets='targets-", "rows"]),
+    (lambda s: replace(MoE.of(s, "JEET"), targets=Targets.of(s, languages=["en"])), ["targets='targets-"]),
     (lambda s: replace(MoE.of(s, "PLE"), experts=()), ["experts of []", "PLE takes", "('py',)"]),
     (lambda s: replace(MoE.of(s, "PLE"), experts=MoE.of(
         replace(s, scale=replace(s.scale, near_duplicates=0.6)), "PLE").experts), ["experts of []"]),
