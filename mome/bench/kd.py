@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from mome.distill.objective import make_objective, original_objective
 from mome.distill.targets import CachedTargets, cache_targets, list_targets
 from mome.models.forwards import dense_logits
-from mome.models.gpt2 import build_gpt2
+from mome.models.gpt2 import build_gpt2, speed_up
 from mome.scales import Scale, Shape
 from mome.train.batches import make_batch
 from mome.train.device import find_device
@@ -41,8 +41,9 @@ def bench_kd(scale: Scale, repeats: int) -> pd.DataFrame:
 
 def build_plain(shape: Shape, scale: Scale) -> GPT2LMHeadModel:
     """Return a shape with GPT-2's defaults, as the original trains it: dropout, a slower activation."""
-    return GPT2LMHeadModel(GPT2Config(vocab_size=scale.vocab_size, n_positions=scale.context, **asdict(shape),
-                                      use_cache=False, bos_token_id=1, eos_token_id=2))
+    config = GPT2Config(vocab_size=scale.vocab_size, n_positions=scale.context, **asdict(shape),
+                        use_cache=False, bos_token_id=1, eos_token_id=2)
+    return speed_up(GPT2LMHeadModel(config))
 
 
 def time_kd(scale: Scale, tokens_per_step: int, repeats: int) -> pd.DataFrame:

@@ -24,15 +24,19 @@ def score_rows(forward: Callable[[dict], torch.Tensor], data: PackedData, *, spl
     for part in numbers:
         for at in range(0, len(part), batch_size):
             batch = make_batch(rows, part[at:at + batch_size], device)
-            logits, labels = forward(batch), batch["labels"]
-            loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")
-            nats.append(loss.view(labels.shape).sum(1))
+            nats.append(row_nats(forward(batch), batch["labels"]))
     every = np.concatenate(numbers)
     targets = rows[every, 1:]  # packed rows have no padding: every token but the first is one
     return pd.DataFrame({"language": np.repeat(np.array(languages, dtype=object), list(map(len, numbers))),
                          "article_id": data.article_ids(split)[every],
                          "nats": torch.cat(nats).cpu().double().numpy(), "n_tokens": targets.shape[1],
                          "n_bytes": data.token_bytes[targets].sum(1)})
+
+
+def row_nats(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the nats (B,) of each row, summed over its targets; logits (B, T, V), labels (B, T)."""
+    loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")
+    return loss.view(labels.shape).sum(1)
 
 
 def summarize(scores: pd.DataFrame) -> pd.DataFrame:
