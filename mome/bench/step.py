@@ -21,6 +21,7 @@ from mome.train.batches import make_batch
 from mome.train.device import find_device, make_accelerator
 from mome.train.loop import take_gradient
 from mome.train.optimizer import make_optimizer
+from mome.train.products import multiply
 from mome.train.timing import random_rows, ratios_to
 
 SIDE = 1_024  # of the matrices of a large product
@@ -40,12 +41,13 @@ def bench_step(scale: Scale, languages: list[str], rounds: int) -> pd.DataFrame:
     shapes = {"teacher": scale.teacher, "student": scale.student, BASELINE: expert, "JEET": expert,
               "MoE-CE": replace(expert, n_layer=2 * expert.n_layer),
               "dense, same total": shape_dense(scale, "same total", n)}
-    steps = dict.fromkeys(shapes, n * scale.student_steps) | {"teacher": scale.teacher_steps,
-                                                              "student": scale.student_steps}
-    built = build_compared(scale, languages) | {"student": build_gpt2(scale.student, *sizes, 0)}
-    scored = {name: n * scale.evaluations * scale.curve_rows / steps[name] for name in steps}
-    ways = {name: time_parts(built[name].to(find_device()), name in MODULAR, n, scale, scored[name])
-            for name in steps} | {"product": time_product}
+    counts = dict.fromkeys(shapes, (n * scale.student_steps, scale.batch_size))
+    counts |= {"teacher": (scale.teacher_steps, scale.teacher_batches * scale.batch_size),
+               "student": (scale.student_steps, scale.batch_size)}
+    built, scored = build_compared(scale, languages), n * scale.evaluations * scale.curve_rows
+    built["student"] = build_gpt2(scale.student, *sizes, seed=0).to(find_device())
+    ways = {name: time_parts(built[name], name in MODULAR and n, batch_size, scale, scored / steps)
+            for name, (steps, batch_size) in counts.items()} | {"product": time_product}
     table = pd.DataFrame([{"round": number, "model": name, "way": part, "seconds": seconds}
                           for number in range(-2, rounds) for name, run in ways.items()
                           for part, seconds in run().items()]).query("round >= 0")
@@ -53,18 +55,18 @@ def bench_step(scale: Scale, languages: list[str], rounds: int) -> pd.DataFrame:
     found, is_step = pd.concat(shares, names=["model", "part"]).reset_index(), table.way == "step"
     whole = ratios_to(table[is_step].assign(way=table.model), BASELINE).drop(columns="seconds")
     found.loc[found.part == "step", whole.columns] = whole.to_numpy()
-    flops = {name: scale.tokens_per_step * shape.flops(sizes[0]) for name, shape in shapes.items()}
+    flops = {name: counts[name][1] * sizes[1] * shape.flops(sizes[0]) for name, shape in shapes.items()}
     rates = found.model.map(flops | {"product": 2 * SIDE**3}) / found.seconds / 1e9
     return found.assign(milliseconds=1e3 * found.pop("seconds"), gflops=rates.where(found.part == "step"))
 
 
-def time_parts(model, is_modular: bool, n_languages: int, scale: Scale, scored: float) -> Callable[[], dict]:
+def time_parts(model, n_told: int, batch_size: int, scale: Scale, scored: float) -> Callable[[], dict]:
     """Return a function that takes a step at rate 0 and scores rows, and returns the seconds of each part.
 
-    `scored` is how many rows a training scores for each step.
+    A modular model is told the rows' languages, one of `n_told`. `scored` is what a training scores a step.
     """
-    rows, optimizer, marks = random_rows(scale, 8 * scale.batch_size), scale.make_optimizer(), []
-    forward = told_forward(np.arange(len(rows)) % n_languages) if is_modular else dense_logits
+    rows, optimizer, marks = random_rows(scale, 8 * batch_size), scale.make_optimizer(), []
+    forward = told_forward(np.arange(len(rows)) % n_told) if n_told else dense_logits
     accelerator, stepper = make_accelerator(), make_optimizer(model, optimizer)
     loss_fn, batches = make_objective(None, forward), itertools.cycle(np.arange(len(rows)).reshape(8, -1))
 
@@ -92,9 +94,9 @@ def time_parts(model, is_modular: bool, n_languages: int, scale: Scale, scored: 
 
     @torch.inference_mode()
     def time_row() -> float:
-        started, batch = read_clock(), make_batch(rows, np.arange(len(rows)), find_device())
+        started, batch = read_clock(), make_batch(rows, np.arange(8), find_device())
         row_nats(forward(model.eval(), batch), batch["labels"])
-        return (read_clock() - started) / len(rows)
+        return (read_clock() - started) / 8
 
     model.get_output_embeddings().register_forward_pre_hook(enter_head)
     return run
@@ -103,7 +105,7 @@ def time_parts(model, is_modular: bool, n_languages: int, scale: Scale, scored: 
 def time_product() -> dict[str, float]:
     matrix = torch.ones(SIDE, SIDE, device=find_device())
     started = read_clock()
-    torch.mm(matrix, matrix)
+    multiply(matrix, matrix)
     return {"step": read_clock() - started}
 
 

@@ -4,8 +4,6 @@ import torch
 from torch import nn
 from transformers import GPT2Model
 
-from mome.train.products import is_fast
-
 
 def can_stack(body: GPT2Model) -> bool:
     """Return whether `run_stacked` does what this body does: no dropout or checkpointing, plain attention."""
@@ -35,8 +33,6 @@ def run_stacked(bodies: list[GPT2Model], embeddings: torch.Tensor) -> torch.Tens
 
 def project_stacked(layers: list[nn.Module], hidden: torch.Tensor) -> torch.Tensor:
     """Return (E, N, D') of hidden (E, N, D), part e through layer e."""
-    if is_fast(hidden[0], layers[0].weight):
-        return torch.stack([layer(part) for layer, part in zip(layers, hidden, strict=True)])
     weights, biases = (torch.stack([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
     return torch.baddbmm(biases.unsqueeze(1), hidden, weights)
 
