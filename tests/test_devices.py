@@ -38,7 +38,8 @@ CHOSEN = {
                              "experts": "MoE-CE", "overrides": LONG},
     "03_kd_alpha": {"language": "to", "losses": ["reverse_kl"], "schedules": []},
     "04_moe_variants": {"variants": ["PLE branched", "JEET", "MoE-CE"], "added_language": "True"},
-    "05_catastrophic_forgetting": {"variants": ["PLE", "MoE-CE"], "imbalance": [3.0, 2.0, 1.0]}}
+    "05_catastrophic_forgetting": {"variants": ["PLE", "MoE-CE"], "imbalance": [3.0, 2.0, 1.0]},
+    "rates": {"language": "to", "rates": [4.0], "kinds": ["student", "teacher"]}}
 NOTEBOOKS = {path.stem: path for path in notebook_paths()}
 
 
