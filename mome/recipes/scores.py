@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mome.checks import check_choice, check_range
 from mome.data import SPLITS
@@ -65,3 +65,19 @@ class Scores(Table):
 
     def work(self) -> float:
         return self.model.flops_to_score(self.rows_per_language * len(self.languages))
+
+
+def sweep_rate(setting, model, optimizer: str, factors, rate: str = "learning_rate") -> dict[float, Scores]:
+    """Return {factor: score} of a model trained at multiples of the scale's rate, 1 always among them.
+
+    `rate` is a field of the optimizer. All else is the model's; scored is what it learns, on validation, a
+    modular model told each row's language.
+    """
+    role = "teacher" if model.kind() == "teacher" else "student"
+    base, found = setting.scale.make_optimizer(role, optimizer), {}
+    use = "told" if model.kind() == "moe" else ""
+    for factor in sorted({1.0, *factors}):
+        tried = replace(model, optimizer=replace(base, **{rate: factor * getattr(base, rate)}))
+        scores = Scores.of(setting, tried, use)
+        found[factor] = replace(scores, languages=getattr(model, "languages", scores.languages))
+    return found
