@@ -39,24 +39,24 @@ class Shape(Values):
 class Optimizer(Values):
     """How steps are taken: by Muon or AdamW, with linear warm-up and decay of the rate.
 
-    With Muon `learning_rate` is that of the hidden matrices, `other_rate` and `betas` are AdamW's for tables,
-    head, norms and biases. A `max_grad_norm` of 0 is no clipping. What a kind does not use goes.
+    `learning_rate` is that of the hidden matrices, which Muon or AdamW moves; tables, head, norms and biases
+    take AdamW's steps of `other_rate`, where 0 is the same rate. A `max_grad_norm` of 0 is no clipping.
     """
 
     learning_rate: float
+    other_rate: float = 0.0
+    kind: str = "adamw"
     warmup_fraction: float = 0.05
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
     betas: tuple[float, float] = (0.9, 0.95)
-    kind: str = "adamw"
-    other_rate: float = 0.0
-    momentum: float = 0.95
+    momentum: float = 0.9  # Muon's
 
     def check(self) -> None:
         check_choice("optimizer", self.kind, OPTIMIZERS)
         if self.kind == "adamw":
-            object.__setattr__(self, "other_rate", self.learning_rate)
             object.__setattr__(self, "momentum", 0.0)
+        object.__setattr__(self, "other_rate", self.other_rate or self.learning_rate)
         for name in ("learning_rate", "other_rate"):
             check_range(name, getattr(self, name), 1e-8)
         for name in ("weight_decay", "max_grad_norm"):
@@ -78,45 +78,40 @@ class Scale(Values):
     student: Shape
     expert: Shape  # bodies of the modular model
     batch_size: int
+    teacher_batches: int  # of that size in one step of the teacher
     micro_batch_size: int  # sequences per forward pass on one device
     teacher_tokens: int  # training tokens the teacher sees, all languages together
     student_tokens: int  # training tokens a student or expert sees, per language
-    optimizer: str  # muon or adamw; the rates of either are those that `notebooks/rates.ipynb` chooses
+    optimizer: str  # muon or adamw; `notebooks/rates.ipynb` sweeps the rates of both
     muon_lr: float  # of hidden matrices, in every model: the step is scaled to a matrix's shape
-    other_lr: float  # of tables, head, norms and biases beside it
+    adamw_lr: float  # of hidden matrices of students and experts, should AdamW move them
     adamw_teacher_lr: float
-    adamw_lr: float  # of students and experts
     targets_per_token: int  # cached teacher targets per position: half most probable tokens, half draws
     evaluation_rows: int  # most held-out sequences scored per language
     curve_rows: int  # the same, of the small curve that a training keeps
     evaluations: int  # points of that curve
     router_rows: int  # most training sequences per language a router is fitted on
+    other_lr: float = 2e-2  # of tables, head, norms and biases, which AdamW moves; 0 is that of the matrices
+    betas: tuple[float, float] = (0.8, 0.99)
     warmup_fraction: float = 0.05
     weight_decay: float = 0.05
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = 0.0  # no clipping
     validation_fraction: float = 0.06
     max_diff_percent: float = 5.0  # most that training tokens may differ, in percent of the largest
     common_articles: bool = True  # keep an article only when every natural language has it
     near_duplicates: float = 0.5  # Jaccard similarity from which a training text counts as a copy
     shares: str | tuple[tuple[str, float], ...] = "equal"  # of training tokens; or imbalanced
     mixed_precision: str = "no"  # no, bf16 or fp16; `mome bench precision` checks the choice
-    # What a step with a teacher takes, as a multiple of one on hard labels (`mome bench kd`): read from the
-    # cache, from one filled for it alone, off a teacher that runs, the paper's way. Declared: a measurement
-    # is in no name.
-    cached_time: float = 1.0
-    filled_time: float = 2.3
-    every_step_time: float = 2.0
-    original_time: float = 2.2
 
     def check(self) -> None:
-        for name in ("tokens_per_language", "batch_size", "micro_batch_size", "teacher_tokens", "router_rows",
-                     "student_tokens", "evaluation_rows", "curve_rows", "evaluations"):
+        for name in ("tokens_per_language", "batch_size", "teacher_batches", "micro_batch_size",
+                     "teacher_tokens", "router_rows", "student_tokens", "evaluation_rows", "curve_rows",
+                     "evaluations"):
             check_range(name, getattr(self, name), 1, whole=True)
         check_range("context", self.context, 2, whole=True)  # the first token of a sequence is never a target
         check_range("vocab_size", self.vocab_size, 300, 65_536, whole=True)
         check_range("targets_per_token", self.targets_per_token, 2, self.vocab_size - 1, whole=True)
-        for name in ("muon_lr", "other_lr", "adamw_teacher_lr", "adamw_lr", "cached_time", "filled_time",
-                     "every_step_time", "original_time"):
+        for name in ("muon_lr", "adamw_lr", "adamw_teacher_lr"):
             check_range(name, getattr(self, name), 1e-8)
         self.make_optimizer()  # which checks the rest of its values
         check_range("validation_fraction", self.validation_fraction, 0.001, 0.4)
@@ -134,7 +129,7 @@ class Scale(Values):
 
     @property
     def teacher_steps(self) -> int:
-        return max(2, self.teacher_tokens // self.tokens_per_step)
+        return max(2, self.teacher_tokens // (self.teacher_batches * self.tokens_per_step))
 
     @property
     def student_steps(self) -> int:
@@ -147,23 +142,31 @@ class Scale(Values):
         AdamW's rate falls as the model is `width` times as wide (Yang et al. 2022, arXiv:2203.03466): at an
         expert's rate a wide one would end behind it. Muon's steps are scaled to each matrix already.
         """
-        kind, shared = kind or self.optimizer, (self.warmup_fraction, self.weight_decay, self.max_grad_norm)
-        if kind == "muon":
-            return Optimizer(self.muon_lr, *shared, kind=kind, other_rate=self.other_lr)
-        rate = self.adamw_teacher_lr if role == "teacher" else self.adamw_lr / width
-        return Optimizer(rate, *shared, kind=kind)
+        kind = kind or self.optimizer
+        adamw_rate = self.adamw_teacher_lr if role == "teacher" else self.adamw_lr / width
+        rate = self.muon_lr if kind == "muon" else adamw_rate
+        return Optimizer(rate, self.other_lr, kind, self.warmup_fraction, self.weight_decay,
+                         self.max_grad_norm, self.betas)
 
 
 SCALES = {scale.name: scale for scale in (
-    Scale("smoke", 60_000, 1_024, 64, Shape(2, 2, 96), Shape(2, 2, 48), Shape(2, 2, 48), 8, 8, 240_000,
-          30_000, "muon", 4e-3, 1e-2, 3e-3, 4e-3, 16, 48, 12, 3, 400, filled_time=2.1, every_step_time=1.6,
-          original_time=1.9),
-    Scale("laptop", 520_000, 4_096, 128, Shape(4, 4, 256), Shape(3, 4, 128), Shape(3, 4, 128), 4, 4,
-          1_200_000, 128_000, "muon", 4e-3, 1e-2, 1e-3, 2e-3, 32, 160, 40, 6, 2_000),
+    Scale("smoke", 60_000, 1_024, 64, teacher=Shape(2, 2, 96, False), student=Shape(2, 2, 48, False),
+          expert=Shape(2, 2, 48, False), batch_size=8, teacher_batches=1, micro_batch_size=8,
+          teacher_tokens=240_000, student_tokens=18_000, optimizer="muon", muon_lr=4e-3, adamw_lr=2e-3,
+          adamw_teacher_lr=1e-3, targets_per_token=16, evaluation_rows=48, curve_rows=12, evaluations=3,
+          router_rows=400),
+    Scale("laptop", 520_000, 4_096, 128, teacher=Shape(4, 4, 192, False), student=Shape(2, 4, 96, False),
+          expert=Shape(2, 4, 96, False), batch_size=4, teacher_batches=2, micro_batch_size=4,
+          teacher_tokens=1_200_000, student_tokens=128_000, optimizer="muon", muon_lr=4e-3, adamw_lr=1e-3,
+          adamw_teacher_lr=1e-3, targets_per_token=32, evaluation_rows=160, curve_rows=40, evaluations=6,
+          router_rows=2_000),
     # Sizes of the paper, whose experts' head is untied; more tokens can be asked for with `overrides`.
-    Scale("paper", 500_000_000, 32_000, 1_024, Shape(24, 16, 1_024), Shape(12, 12, 768),
-          Shape(3, 6, 768, False), 1_024, 32, 6_000_000_000, 1_500_000_000, "adamw", 2e-3, 5e-3, 3e-4, 5e-4,
-          64, 2_000, 500, 16, 20_000, mixed_precision="bf16"))}
+    Scale("paper", 500_000_000, 32_000, 1_024, teacher=Shape(24, 16, 1_024), student=Shape(12, 12, 768),
+          expert=Shape(3, 6, 768, False), batch_size=1_024, teacher_batches=1, micro_batch_size=32,
+          teacher_tokens=6_000_000_000, student_tokens=1_500_000_000, optimizer="adamw", muon_lr=4e-3,
+          adamw_lr=5e-4, adamw_teacher_lr=3e-4, targets_per_token=64, evaluation_rows=2_000, curve_rows=500,
+          evaluations=16, router_rows=20_000, other_lr=0.0, betas=(0.9, 0.95), max_grad_norm=1.0,
+          mixed_precision="bf16"))}
 
 
 def resolve_scale(scale: str, overrides: dict | None = None) -> Scale:

@@ -22,7 +22,7 @@ TINY = {"vocab_size": 600, "context": 32, "tokens_per_language": 8_000,
 
 def pytest_collection_modifyitems(items):
     """Put the files that take longest first, so that of two processes none ends long after the other."""
-    longest = ["test_workbook", "test_engine", "test_training", "test_modular_recipes",
+    longest = ["test_workbook", "test_engine", "test_training", "test_devices", "test_modular_recipes",
                "test_forgetting_recipes"]
     items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
 

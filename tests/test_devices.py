@@ -1,5 +1,6 @@
 """Notebooks, recipes and benchmarks as on a GPU, without one, with languages named like parts of Python."""
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -14,17 +15,20 @@ from transformers import GPT2Model
 from mome import store
 from mome.bench import kd, modular
 from mome.config import notebook_paths, repository
+from mome.engine import build_here
 from mome.evaluate.uses import score_model
+from mome.models.assemble import build_moe
 from mome.models.forwards import dense_logits
-from mome.models.gpt2 import build_gpt2
+from mome.models.gpt2 import build_body, build_gpt2, gpt2_config
 from mome.plan import make_plan
 from mome.recipe import Recipe
-from mome.recipes import training
+from mome.recipes import routers, training
 from mome.recipes.data import Data
 from mome.recipes.setting import open_setting
+from mome.router.affine import Router
 from mome.runs.needs import read_needs
 from mome.runs.parameters import check_parameters, declared_parameters, read_cells
-from mome.scales import resolve_scale
+from mome.scales import Shape, resolve_scale
 
 ORIGINS = {"no": "en", "to": "fr", "py": "py", "True": "es"}  # whose texts stand under the odd names
 LANGUAGES = ["no", "to", "py"]
@@ -35,10 +39,11 @@ LONG = SMALL | {"context": 1_024, "tokens_per_language": 30_000, "validation_fra
 COMMON = {"languages": LANGUAGES, "overrides": SMALL, "scale": "smoke"}
 CHOSEN = {
     "02_router_comparison": {"classifiers": ["multinomial_nb", "logistic_regression"], "prefixes": [2, 8],
-                             "experts": "MoE-CE", "overrides": LONG},
+                             "experts": "JEET", "overrides": LONG},
     "03_kd_alpha": {"language": "to", "losses": ["reverse_kl"], "schedules": []},
-    "04_moe_variants": {"variants": ["PLE branched", "JEET", "MoE-CE"], "added_language": "True"},
-    "05_catastrophic_forgetting": {"variants": ["PLE", "MoE-CE"], "imbalance": [3.0, 2.0, 1.0]},
+    "04_moe_variants": {"variants": ["PLE branched", "MoE-CE"], "controls": ["same active"], "prefixes": [8],
+                        "added_language": "True"},
+    "05_catastrophic_forgetting": {"variants": ["MoE-CE"], "replay": [], "imbalance": [3.0, 2.0, 1.0]},
     "rates": {"language": "to", "rates": [4.0], "kinds": ["student", "teacher"]}}
 NOTEBOOKS = {path.stem: path for path in notebook_paths()}
 
@@ -60,6 +65,24 @@ def test_a_tensor_here_that_meets_one_there_is_noticed():
                 mix()
 
 
+def test_a_model_there_takes_an_expert_and_a_router_from_here_and_writes_the_same():
+    config, ids = gpt2_config(Shape(1, 2, 16), 60, 24), torch.arange(3, 27).view(3, 8)
+    model = build_moe(["no", "to"], config, has_common_expert=True, seed=0).eval()
+    router, written = Router(60, ["no", "to", "True"]), []
+    for weight in (*model.parameters(), router.weight):
+        torch.nn.init.normal_(weight, std=0.5, generator=torch.Generator().manual_seed(weight.numel()))
+    with pytest.MonkeyPatch.context() as patch, fake_device(patch):
+        for place in (torch.device("cpu"), DEVICE):
+            there = copy.deepcopy(model).to(place)
+            there.add_expert("True", build_body(config).eval(), copy.deepcopy(router))
+            there.experts["True"].load_state_dict(model.common_expert.state_dict())
+            prompts = ids.to(place)
+            for stop in (None, 18):  # transformers looks a step later there whether all rows have ended
+                written.append(there.generate(prompts, torch.ones_like(prompts), max_new_tokens=12,
+                                              eos_token_id=stop, pad_token_id=0).tolist())
+    assert written[:2] == written[2:] and len(written[0][0]) == 20 > len(written[1][0])
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """{recipe: how often its build runs a model} of all that is built on the device, in a home of its own."""
@@ -78,7 +101,8 @@ def built(tmp_path_factory):
         return forward(*args, **kwargs)
 
     def rename(source, target):
-        check_closed(source)
+        if Path("/proc/self/maps").exists():  # on Linux, which would rename it all the same
+            check_closed(source)
         replace(source, target)
 
     def keep_counted(recipe):
@@ -121,8 +145,9 @@ def list_kinds(kind=Recipe) -> set:
 
 
 def test_every_kind_of_recipe_was_built_on_the_device(built):
-    """The others of this file build what the notebooks need: run them together."""
-    assert list_kinds() - {type(recipe) for recipe in built} == {training.Training}
+    if not built:
+        pytest.skip("the notebooks of this file build them: run it as a whole")
+    assert list_kinds() - {type(recipe) for recipe in built} == {training.Training, routers.ClassifierTable}
 
 
 def test_a_recipe_says_gpu_when_its_build_runs_a_model(built):
@@ -131,6 +156,7 @@ def test_a_recipe_says_gpu_when_its_build_runs_a_model(built):
 
 def test_a_model_is_scored_where_it_is(built):
     setting = open_setting("smoke", f"folder:{os.environ['MOME_HOME']}/corpus", LANGUAGES, SMALL)
+    build_here(Data.of(setting))
     model, data = build_gpt2(setting.scale.student, 600, 32, seed=0), Data.of(setting).open()
     here = score_model(model, dense_logits, data, "test", 3)
     there = score_model(model.to(DEVICE), dense_logits, data, "test", 3)

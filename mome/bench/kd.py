@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from mome.distill.objective import make_objective, original_objective
 from mome.distill.targets import CachedTargets, cache_targets, list_targets
 from mome.models.forwards import dense_logits
-from mome.models.gpt2 import build_gpt2
+from mome.models.gpt2 import build_gpt2, speed_up
 from mome.scales import Scale, Shape
 from mome.train.batches import make_batch
 from mome.train.device import find_device
@@ -30,8 +30,7 @@ def bench_kd(scale: Scale, repeats: int) -> pd.DataFrame:
     Columns: vocab_size, context, way, then ratios within the same round (median, low, high: quartiles) to a
     step on hard labels alone (`times_ce`, ...) and to the cached step (`times_cached`, ...), milliseconds
     (median), and bytes_per_token of the cache on disk. Random weights and ids: what is computed does not
-    depend on them. Batches hold equally many tokens. The scale's `cached_time` is the cached step's
-    `times_ce`, `filled_time` that plus caching's, `every_step_time` and `original_time` those of the ways.
+    depend on them. Batches hold equally many tokens.
     """
     own, n = (scale.vocab_size, scale.context), scale.tokens_per_step
     sizes = [own, *((size, own[1]) for size in VOCABULARIES), *((own[0], context) for context in CONTEXTS)]
@@ -42,8 +41,9 @@ def bench_kd(scale: Scale, repeats: int) -> pd.DataFrame:
 
 def build_plain(shape: Shape, scale: Scale) -> GPT2LMHeadModel:
     """Return a shape with GPT-2's defaults, as the original trains it: dropout, a slower activation."""
-    return GPT2LMHeadModel(GPT2Config(vocab_size=scale.vocab_size, n_positions=scale.context, **asdict(shape),
-                                      use_cache=False, bos_token_id=1, eos_token_id=2))
+    config = GPT2Config(vocab_size=scale.vocab_size, n_positions=scale.context, **asdict(shape),
+                        use_cache=False, bos_token_id=1, eos_token_id=2)
+    return speed_up(GPT2LMHeadModel(config))
 
 
 def time_kd(scale: Scale, tokens_per_step: int, repeats: int) -> pd.DataFrame:

@@ -1,5 +1,8 @@
 """`mome bench`: what our own code costs, as ratios within one run."""
 
+import os
+from unittest.mock import patch
+
 from mome import engine
 from mome.checks import check_range
 from mome.cli.values import add_command, add_setting
@@ -10,14 +13,15 @@ from mome.scales import resolve_scale
 
 WHAT = ("data: the data set creator on a quarter, half and all of the help corpus; router: sequences a "
         "second against the paper's pipeline; kd: a training step of each way to distil; moe: what routing "
-        "adds to training and writing; precision: what a lower one gains here")
+        "adds to training and writing; step: where the time of a training step goes, in a task's process; "
+        "precision: what a lower one gains here")
 
 
 def add_bench(commands) -> None:
     parser = add_command(commands, "bench", bench_command, "time our own code, as ratios within one run")
-    parser.add_argument("what", choices=["data", "router", "kd", "moe", "precision"], help=WHAT)
+    parser.add_argument("what", choices=["data", "router", "kd", "moe", "step", "precision"], help=WHAT)
     add_setting(parser)
-    parser.add_argument("--repeats", type=int, default=3, help="of each, five times for kd and moe")
+    parser.add_argument("--repeats", type=int, default=3, help="of each, five times for kd, moe, step")
     parser.set_defaults(languages="en,fr,de")
 
 
@@ -26,7 +30,7 @@ def bench_command(what: str, scale: str, corpus: str, languages: str, repeats: i
     names, sizes = check_languages(languages, corpus_languages(corpus)), resolve_scale(scale)
     if what == "router" and len(names) < 2:
         raise ValueError(f"languages={names!r} is not enough; a router tells at least two apart")
-    from mome.bench import data, kd, modular, router  # which load torch
+    from mome.bench import data, kd, modular, router, step  # which load torch
 
     if what == "data":
         print_table(data.bench_data(sizes, names, repeats), "part")
@@ -40,6 +44,9 @@ def bench_command(what: str, scale: str, corpus: str, languages: str, repeats: i
         print_table(kd.bench_kd(sizes, 5 * repeats))
     elif what == "moe":
         print_table(modular.bench_modular(sizes, names, 5 * repeats))
+    elif what == "step":
+        with patch.dict(os.environ, {name: str(value) for name, value in engine.ENVIRONMENT.items()}):
+            print_table(data.run_alone(step.bench_step, sizes, names, 5 * repeats))
     else:
         print("\n".join(f"{name}: {value}" for name, value in kd.bench_precision(sizes).items()))
 

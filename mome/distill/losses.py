@@ -26,13 +26,13 @@ def teacher_ce(student: Tensor, teacher: Tensor, labels: Tensor, temperature: fl
 def forward_kl(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(p | q) = sum p (log p - log q), the paper's forward branch: q pays for missing mass of p."""
     log_q, log_p = log_probs_of(student, teacher, labels, temperature)
-    return temperature**2 * kl(log_p, log_q)
+    return temperature**2 * kl(log_p, log_q).sum()
 
 
 def reverse_kl(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(q | p) = sum q (log q - log p): q pays for mass where p has little."""
     log_q, log_p = log_probs_of(student, teacher, labels, temperature)
-    return temperature**2 * kl(log_q, log_p)
+    return temperature**2 * kl(log_q, log_p).sum()
 
 
 def jsd(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0,
@@ -41,21 +41,21 @@ def jsd(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1
     limit b = 0, reverse_kl in the limit b = 1 (Agarwal et al. 2024, eq. 4, scaled)."""
     log_q, log_p = log_probs_of(student, teacher, labels, temperature)
     log_m, b = log_mixture(log_p, log_q, mixture), mixture
-    return temperature**2 * (b * kl(log_p, log_m) + (1 - b) * kl(log_q, log_m)) / (b * (1 - b))
+    return temperature**2 * (b * kl(log_p, log_m) + (1 - b) * kl(log_q, log_m)).sum() / (b * (1 - b))
 
 
 def skew_kl(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0,
             mixture: float = MIXTURES["skew_kl"]) -> Tensor:
     """KL(p | s p + (1 - s) q), s the mixture: forward_kl in the limit s = 0 (Ko et al. 2024, eq. 3)."""
     log_q, log_p = log_probs_of(student, teacher, labels, temperature)
-    return temperature**2 * kl(log_p, log_mixture(log_p, log_q, mixture))
+    return temperature**2 * kl(log_p, log_mixture(log_p, log_q, mixture)).sum()
 
 
 def skew_reverse_kl(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float = 1.0,
                     mixture: float = MIXTURES["skew_reverse_kl"]) -> Tensor:
     """KL(q | s q + (1 - s) p): skew_kl with p and q exchanged; reverse_kl in the limit s = 0."""
     log_q, log_p = log_probs_of(student, teacher, labels, temperature)
-    return temperature**2 * kl(log_q, log_mixture(log_q, log_p, mixture))
+    return temperature**2 * kl(log_q, log_mixture(log_q, log_p, mixture)).sum()
 
 
 def l1_weighted(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
@@ -72,8 +72,8 @@ def log_probs_of(student: Tensor, teacher: Tensor, labels: Tensor, temperature: 
 
 
 def kl(log_a: Tensor, log_b: Tensor) -> Tensor:
-    """Return KL(a | b) = sum a (log a - log b), summed over all tokens."""
-    return (log_a.exp() * (log_a - log_b)).sum()
+    """Return KL(a | b) = sum a (log a - log b) of each token; where a is 0 it adds 0, whatever b is."""
+    return (log_a.exp() * (log_a - log_b).where(log_a > -torch.inf, 0)).sum(-1)
 
 
 def log_mixture(log_a: Tensor, log_b: Tensor, share: float) -> Tensor:

@@ -37,13 +37,13 @@ def adaptive_alpha(history: list[dict], window: int) -> float:
     """Return the paper's alpha: w_CE / (w_CE + w_KD), w = 1 - clamp((last - first) / mean, 0, 1).
 
     Means over the window. A falling loss has w = 1 exactly, so alpha is exactly 0.5 whenever both losses
-    fall, however fast. 0.5 too before there are two steps, and when both weights are 0.
+    fall, however fast; one that stays at 0 has w = 1 too. 0.5 before two steps and when both weights are 0.
     """
     recent = history[-window:]
     if len(recent) < 2:
         return 0.5
     losses = [np.array([step[name] for step in recent]) for name in ("ce_loss", "kd_loss")]
-    ce, kd = (1 - float(np.clip((loss[-1] - loss[0]) / loss.mean(), 0, 1)) for loss in losses)
+    ce, kd = (1 - float(np.clip((loss[-1] - loss[0]) / max(loss.mean(), 1e-30), 0, 1)) for loss in losses)
     return ce / (ce + kd) if ce + kd > 0 else 0.5
 
 

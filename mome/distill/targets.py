@@ -66,27 +66,26 @@ def list_targets(logits: Tensor, k: int, tail: str, generator: Generator | None 
     check_choice("tail", tail, TAILS)
     check_range("k", k, 2, logits.shape[-1], whole=True)
     check_range("vocabulary", logits.shape[-1], 1, 65_536, whole=True)  # an id takes two bytes
-    log_probs = logits.log_softmax(dim=-1)
+    log_probs = logits.log_softmax(dim=-1).clamp_min_(torch.finfo(logits.dtype).min)  # p log p is 0 if p is
     probs, n_top = log_probs.exp(), count_top(k, tail)
     weights, ids = probs.topk(n_top, dim=-1)
-    rest = (1 - weights.sum(-1)).clamp_min(0)
+    others, entropy = probs.scatter_(-1, ids, 0.0), -weights.xlogy(weights).sum(-1)
+    rest = others.sum(-1)  # 1 less those listed would be rounding where the teacher is sure
     if tail == "lumped":
-        entropy = -(weights.xlogy(weights).sum(-1) + rest.xlogy(rest))
-        return {"ids": ids, "weights": weights, "tail": rest, "entropy": entropy}
+        return {"ids": ids, "weights": weights, "tail": rest, "entropy": entropy - rest.xlogy(rest)}
     if tail == "dropped":
         weights = weights / weights.sum(-1, keepdim=True)
         entropy = -weights.xlogy(weights).sum(-1)
     else:
-        others = probs.scatter(-1, ids, 0.0)
         flat = others.flatten(0, 1).clamp_min(1e-20)  # draws of a rest that rounds to nothing weigh nothing
         drawn = torch.multinomial(flat, k - n_top, replacement=True, generator=generator)
         drawn = drawn.view(*ids.shape[:2], k - n_top)
         # A token drawn n times has n shares at its first place only: no weight hides in another of its own.
         is_same = drawn.unsqueeze(-1) == drawn.unsqueeze(-2)
         n_times = is_same.sum(-1) * (is_same.tril(-1).sum(-1) == 0)
-        share = others.sum(-1, keepdim=True) / (k - n_top) * n_times
+        share = rest.unsqueeze(-1) / (k - n_top) * n_times
         ids, weights = torch.cat([ids, drawn], dim=-1), torch.cat([weights, share], dim=-1)
-        entropy = -(probs * log_probs).sum(dim=-1)
+        entropy = entropy - (others * log_probs).sum(-1)
     return {"ids": ids, "weights": weights, "tail": torch.zeros_like(rest), "entropy": entropy}
 
 

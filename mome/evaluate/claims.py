@@ -45,10 +45,15 @@ def conclude(parts: dict[str, bool | None]) -> tuple[str, str]:
     return verdict, "; ".join(f"{part}: {answers[answer]}" for part, answer in parts.items())
 
 
+def describe_difference(comparison: dict, unit: str = "nats per token") -> str:
+    """Return the difference with its interval, or that there is one seed only."""
+    told = {True: ", 95 % interval {low:+.3f} to {high:+.3f}, {seeds} seeds",
+            False: " with one seed; run with more seeds"}[comparison["seeds"] > 1]
+    return f"{{difference:+.3f}} {unit}{told}".format(**comparison)
+
+
 def describe_comparison(comparison: dict, unit: str = "nats per token") -> str:
     """Return the comparison as a sentence."""
     said = {"better": "{arm} is better than {baseline}", "worse": "{arm} is worse than {baseline}",
             "cannot tell": "{arm} against {baseline}: cannot tell"}[comparison["verdict"]]
-    reason = {True: ", 95 % interval {low:+.3f} to {high:+.3f}, {seeds} seeds",
-              False: " with one seed; run with more seeds"}[comparison["seeds"] > 1]
-    return f"{said} ({{difference:+.3f}} {{unit}}{reason})".format(**comparison, unit=unit)
+    return f"{said.format(**comparison)} ({describe_difference(comparison, unit)})"

@@ -8,10 +8,11 @@ import pandas as pd
 
 
 def forgetting(score_matrix: pd.DataFrame) -> pd.Series:
-    """Return, per language but the last stage's, final minus best earlier score: positive means forgotten.
+    """Return, per language but the last's, the final minus the best of its scores from its own stage up to
+    the last but one: positive means forgotten.
 
-    Chaudhry et al. 2018, eq. 2. Theirs takes the best of all earlier stages, this the best from the
-    language's own stage on: before that there was nothing to forget.
+    Chaudhry et al. 2018, eq. 2, look at all stages but the last. Those before the language's own are left
+    out here: what other languages' text taught was not learned yet, so it is no loss of this language's.
     """
     values = check_score_matrix(score_matrix)
     return pd.Series({name: values[-1, j] - values[j:-1, j].min()

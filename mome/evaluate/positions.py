@@ -4,6 +4,7 @@ import pandas as pd
 import torch
 
 from mome.data.tokenizer import token_text
+from mome.distill.losses import kl
 
 
 def loss_by_position(student_logits: torch.Tensor, teacher_logits: torch.Tensor, input_ids: torch.Tensor,
@@ -17,7 +18,7 @@ def loss_by_position(student_logits: torch.Tensor, teacher_logits: torch.Tensor,
     """
     log_q, log_p = (logits[:-1].float().log_softmax(-1) for logits in (student_logits, teacher_logits))
     ce, teacher_ce = (-part.gather(-1, input_ids[1:, None]).squeeze(-1) for part in (log_q, log_p))
-    kd = (log_p.exp() * (log_p - log_q)).sum(-1)
+    kd = kl(log_p, log_q)
     combined = alpha * ce + (1 - alpha) * kd
     texts = [token_text(tokenizer, token) for token in input_ids.tolist()]
     table = {"position": range(1, len(input_ids)), "context": texts[:-1], "token": texts[1:], "ce": ce.cpu(),

@@ -1,6 +1,8 @@
 """A modular model in every way of using it: told, routed, with some of its experts, averaged."""
 
 import itertools
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,8 @@ import torch
 from mome.data.packing import PackedData
 from mome.evaluate.scores import score_rows, summarize
 from mome.languages import CODE_LANGUAGES
-from mome.models.forwards import expert_forward, use_forward
+from mome.models.forwards import expert_forward
+from mome.models.modular import mix_logits
 
 
 def score_model(model, forward, data: PackedData, split: str, rows_per_language: int,
@@ -25,13 +28,47 @@ def tabulate_experts(model, data: PackedData, common_expert: str, split: str,
     """Return a line per row: row (its place in the split), language, article_id, n_tokens, n_bytes, and its
     nats under each language's expert, a column each.
     """
-    forwards = [expert_forward(number, common_expert=common_expert) for number in range(len(data.languages))]
-    scores = [score_model(model, forward, data, split, rows_per_language) for forward in forwards]
-    table = scores[0].drop(columns="nats")
+    table = tabulate_uses(model, data, split, rows_per_language, [common_expert])
+    return name_experts(table, data, common_expert)
+
+
+def name_experts(table: pd.DataFrame, data: PackedData, common_expert: str) -> pd.DataFrame:
+    """Return `tabulate_uses`' table, the columns of experts with this use of the common one by language."""
+    return table.rename(columns={f"{common_expert} {name}": name for name in data.languages})
+
+
+def tabulate_uses(model, data: PackedData, split: str, rows_per_language: int, common_uses: list[str],
+                  averaged=()) -> pd.DataFrame:
+    """Return a line per row as `tabulate_experts` does, with a column of nats for all that `answer` names."""
+    forward = partial(answer, common_uses=common_uses, averaged=averaged)
+    table = score_model(model, forward, data, split, rows_per_language)
     numbers = [data.row_numbers(split, language, rows_per_language) for language in data.languages]
     table.insert(0, "row", np.concatenate(numbers))
-    table[data.languages] = np.stack([part.nats for part in scores], axis=1)
     return table
+
+
+def answer(model, batch: dict, common_uses: list[str], averaged) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield logits (B, T, V) of a batch, for which every body reads it once, and whose they are.
+
+    Of each expert ("on en": with the common one), then of the lines of `list_uses` in `averaged`, by name.
+    """
+    ids, names = batch["input_ids"], model.config.languages
+    read = partial(model.run_bodies, ids, None, None, None, allowed=names)
+    experts, common = read(use="off", average="hidden"), None
+    if model.common_expert is not None:
+        common, = read(use="alone", average=None)
+    for common_use in common_uses:
+        hidden = {name: part if common_use == "off" else (part + common) / 2
+                  for name, part in zip(names, experts, strict=True)}
+        logits = {name: model.lm_head(part) for name, part in hidden.items()}
+        yield from ((f"{common_use} {name}", part) for name, part in logits.items())
+        for use in averaged:
+            if use.common_expert == common_use and use.average_experts == "hidden":
+                yield use.use, model.lm_head(sum(hidden[name] for name in use.allowed) / len(use.allowed))
+            elif use.common_expert == common_use:
+                parts = torch.stack([logits[name] for name in use.allowed])
+                yield use.use, mix_logits(parts, ids, None, use.average_experts)
+    yield from ((use.use, model.lm_head(common)) for use in averaged if use.common_expert == "alone")
 
 
 def list_uses(languages: list[str], has_common_expert: bool, prefixes: list[int]) -> pd.DataFrame:
@@ -67,15 +104,15 @@ def score_uses(model, data: PackedData, split: str, rows_per_language: int,
     active_parameters. "random expert" is the mean over experts of each row's nats.
     """
     uses, tables = list_uses(data.languages, model.common_expert is not None, prefixes), []
-    experts = {common: tabulate_experts(model, data, common, split, rows_per_language)
-               for common in sorted(set(uses.common_expert) - {"alone"})}
+    averaged = uses[(uses.average_experts != "") | (uses.common_expert == "alone")]
+    common_uses = sorted(set(uses.common_expert) - {"alone"})
+    table = tabulate_uses(model, data, split, rows_per_language, common_uses, list(averaged.itertuples()))
     for use in uses.itertuples(index=False):
-        if use.average_experts or use.common_expert == "alone":
-            forward = use_forward(common_expert=use.common_expert, allowed_experts=use.allowed,
-                                  average_experts=use.average_experts or None)
-            scores = score_model(model, forward, data, split, rows_per_language)
+        if use.use in table:
+            scores = table.assign(nats=table[use.use])
         else:
-            scores = take_experts(model, data, split, experts[use.common_expert], use.router, use.allowed)
+            experts = name_experts(table, data, use.common_expert)
+            scores = take_experts(model, data, split, experts, use.router, use.allowed)
         tables.append(summarize(scores).assign(**use._asdict() | {"allowed": ",".join(use.allowed)},
                                                active_parameters=model.active_parameters(use.bodies)))
     return pd.concat(tables, ignore_index=True)

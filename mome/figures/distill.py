@@ -1,9 +1,12 @@
-"""Figures of distillation: alpha and both terms while training, the cache, time, the microscope."""
+"""Figures of distillation: alpha and both terms while training, the cache, budgets, the microscope."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
+from mome.evaluate.intervals import mean_interval
 from mome.figures import style
+from mome.figures.arms import draw_curves
 
 
 def plot_alpha_traces(history: pd.DataFrame) -> plt.Figure:
@@ -62,21 +65,29 @@ def plot_cache_bias(table: pd.DataFrame) -> plt.Figure:
     return style.put_legend(axes[1])
 
 
-def plot_quality_for_time(table: pd.DataFrame, value: str, label: str) -> plt.Figure:
-    """`value` by training time, seeds as points. Columns: arm, seed, time, kind (a colour each)."""
-    _, ax = plt.subplots(figsize=(8.2, 4.2))
-    colors = (style.BLUE, style.GREEN, style.ORANGE, style.PINK)
-    for (kind, part), color in zip(table.groupby("kind", sort=False), colors, strict=False):
-        ax.scatter(part.time, part[value], s=16, color=color, alpha=0.5, lw=0)
-        means = part.groupby("arm")[["time", value]].mean().sort_values(["time", value])
-        line = "-" if means.time.nunique() == len(means) else ""
-        ax.plot(means.time, means[value], "o", ls=line, color=color, ms=7, lw=1.2, label=kind)
-        for number, (arm, mean) in enumerate(means.iterrows()):
-            ax.annotate(arm, (mean.time, mean[value]), xytext=(8, (-9, 3)[number % 2]),
-                        textcoords="offset points", fontsize=8, color=color)
-    ax.set(xlabel="training time, as a multiple of the first hard-label arm's", ylabel=label, xmargin=0.22,
-           ymargin=0.12, xlim=(0, None))
-    return style.put_legend(ax)
+def plot_budgets(table: pd.DataFrame, gains: pd.DataFrame, teacher: float) -> plt.Figure:
+    """What students reach by the tokens they read, one arm a colour; what the teacher saves, with intervals.
+
+    `table`: arm (two), seed, tokens, nats_per_token. `gains`: seed, tokens, gain. `teacher`: its own level.
+    """
+    table, gains = (each.sort_values("tokens", kind="stable") for each in (table, gains))
+    _, (levels, gap) = plt.subplots(1, 2, figsize=(10.4, 3.9))
+    for (arm, part), color in zip(table.groupby("arm", sort=False), (style.BLUE, style.GREEN), strict=True):
+        draw_curves(levels, part, "tokens", "nats_per_token", color, arm, 6)
+    style.draw_level(levels, teacher, "teacher", 0.01, "left")
+    draw_curves(gap, gains, "tokens", "gain", style.GREEN, "gain", 6)
+    found = {tokens / 1e3: mean_interval(part.to_numpy()) for tokens, part in gains.groupby("tokens").gain}
+    means, lows, highs = np.transpose([*found.values()])
+    gap.errorbar([*found], means, [means - lows, highs - means], fmt="none", color=style.GREEN, capsize=4)
+    style.annotate_points(gap, map("{:+.3f}".format, means), found, highs, rise=8)
+    gap.axhline(0, color="black", lw=1)
+    for ax in (levels, gap):
+        style.set_log_ticks(ax, (table.tokens / 1e3).round(1))
+        ax.set(xlabel="thousand tokens that the student reads (log scale)", xmargin=0.1, ymargin=0.15)
+    levels.set(title="what students reach", ylabel=f"validation nats per token ({style.LOWER})")
+    gap.set(title="what the teacher saves them", ylabel=f"nats per token ({style.HIGHER})")
+    levels.legend(fontsize=8.5)
+    return levels.figure
 
 
 def plot_loss_by_position(table: pd.DataFrame, alpha: float) -> plt.Figure:

@@ -31,12 +31,14 @@ def assemble_experts(experts: dict[str, GPT2LMHeadModel], token_counts: torch.Te
 
     Row v of the shared embedding, and of the head, is the mean of the experts' rows weighted by how often
     each language's training text holds token v (token_counts (E, V)): a token that one language owns keeps
-    that expert's row exactly. Raises ValueError for experts of different shapes.
+    that expert's row exactly, one that none holds gets the plain mean. Raises ValueError for experts of
+    different shapes.
     """
     languages = list(experts)
     check_shapes({language: model.config for language, model in experts.items()})
     moe = build_moe(languages, experts[languages[0]].config, has_common_expert=False, seed=0)
-    shares = (token_counts + 1e-3) / (token_counts + 1e-3).sum(dim=0)
+    counts = token_counts + (token_counts.sum(dim=0) == 0)
+    shares = counts / counts.sum(dim=0)
     with torch.no_grad():
         for language, model in experts.items():
             weights = model.transformer.state_dict()

@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
+from transformers.pytorch_utils import Conv1D
 
 from mome.scales import Shape
+from mome.train.products import multiply
 
 TAKEN = frozenset(dir(nn.ModuleDict()))  # names that are attributes of every ModuleDict
 BODY_SHAPE = ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")
@@ -23,21 +25,38 @@ def gpt2_config(shape: Shape, vocab_size: int, context: int) -> GPT2Config:
                       bos_token_id=1, eos_token_id=2, pad_token_id=0, activation_function="gelu_pytorch_tanh")
 
 
+class FastConv1D(Conv1D):
+    def forward(self, x):
+        return multiply(x, self.weight.T, self.bias)
+
+
+class FastLinear(nn.Linear):
+    def forward(self, x):
+        return multiply(x, self.weight, self.bias)
+
+
+def speed_up(model: nn.Module) -> nn.Module:
+    """Return the model, whose layers now take `multiply` for their products."""
+    for module in model.modules():
+        module.__class__ = {Conv1D: FastConv1D, nn.Linear: FastLinear}.get(type(module), type(module))
+    return model
+
+
 def build_gpt2(shape: Shape, vocab_size: int, context: int, seed: int) -> GPT2LMHeadModel:
     """Return a GPT-2 with weights drawn from `seed`, leaving the caller's random state as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return GPT2LMHeadModel(gpt2_config(shape, vocab_size, context))
+        return speed_up(GPT2LMHeadModel(gpt2_config(shape, vocab_size, context)))
 
 
 def load_gpt2(path: Path) -> GPT2LMHeadModel:
     """Return a saved GPT-2 in evaluation mode, read from safetensors only, never from a pickle."""
-    return GPT2LMHeadModel.from_pretrained(path, use_safetensors=True).eval()
+    return speed_up(GPT2LMHeadModel.from_pretrained(path, use_safetensors=True)).eval()
 
 
 def build_body(config: GPT2Config) -> GPT2Model:
     """Return a GPT-2 body, to be fed `inputs_embeds`: positions, blocks, final norm, but no token table."""
-    body = GPT2Model(config)
+    body = speed_up(GPT2Model(config))
     body.wte = None
     return body
 

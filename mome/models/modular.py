@@ -16,9 +16,10 @@ from mome.distill.fused import ce_loss
 from mome.models import AVERAGES, COMMON_EXPERT_USES
 from mome.models.cache import RowsOfCache
 from mome.models.card import write_model_card
-from mome.models.gpt2 import Experts, build_body, check_shapes, count_parameters
+from mome.models.gpt2 import Experts, FastLinear, build_body, check_shapes, count_parameters
 from mome.models.stacked import can_stack, run_stacked
 from mome.router.affine import Router
+from mome.train.device import find_device
 
 
 class MoMEConfig(PreTrainedConfig):
@@ -59,7 +60,7 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
         self.experts = Experts({language: build_body(body_config) for language in config.languages})
         self.common_expert = build_body(body_config) if config.has_common_expert else None
         # The paper's head is untied and has a bias; a tied one, as in GPT-2, has nothing of its own.
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=not config.tie_word_embeddings)
+        self.lm_head = FastLinear(config.hidden_size, config.vocab_size, bias=not config.tie_word_embeddings)
         self.router = Router(config.vocab_size, config.languages, config.tokenizer_sha256)
         self.post_init()
 
@@ -205,8 +206,8 @@ class MoMEForCausalLM(PreTrainedModel, GenerationMixin):
 
 
 def load_moe(path: Path) -> MoMEForCausalLM:
-    """Return a saved modular model in evaluation mode."""
-    return MoMEForCausalLM.from_pretrained(path).eval()
+    """Return a saved modular model in evaluation mode, on the device that is used here."""
+    return MoMEForCausalLM.from_pretrained(path).eval().to(find_device())
 
 
 def run_rows(inputs: dict, cache, length: int, body: GPT2Model, rows=None, first_layer=0) -> torch.Tensor:

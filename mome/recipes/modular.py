@@ -110,7 +110,10 @@ class MoE(Training):
         return notes | {"tokens": tokens, "active_parameters": model.active_parameters()}
 
     def open(self):
-        return load_modular(self.folder)
+        """Return the modular model on the device that is used here."""
+        from mome.models.modular import load_moe
+
+        return load_moe(self.folder)
 
     def work(self) -> float:
         return super().work() * (2 if self.variant == "MoE-CE" else 1)
@@ -123,8 +126,10 @@ def check_targets(recipe) -> None:
     """Raise ValueError unless a modular training's cached targets serve its loss and cover its rows."""
     check_choice("kd_loss", recipe.objective.kd_loss, CACHED_LOSSES)
     check_range("temperature", recipe.objective.temperature, 1, 1)
-    if recipe.targets.data != recipe.data or recipe.targets.rows_per_language < recipe.rows_per_language:
-        raise ValueError(f"targets={recipe.targets.name!r} are not allowed; they lack some of the rows")
+    targets = recipe.targets
+    if targets.data != recipe.data or targets.rows_per_language < recipe.rows_per_language or (
+            set(targets.languages) < set(recipe.data.languages)):
+        raise ValueError(f"targets={targets.name!r} are not allowed; they lack some of the rows")
 
 
 def start_moe(recipe: Training, has_common_expert: bool):
@@ -135,14 +140,6 @@ def start_moe(recipe: Training, has_common_expert: bool):
     body = gpt2_config(recipe.shape, recipe.data.vocab_size, recipe.data.context)
     return build_moe(list(recipe.data.languages), body, has_common_expert=has_common_expert,
                      seed=recipe.seed)
-
-
-def load_modular(folder: Path):
-    """Return a kept modular model on the device that is used here."""
-    from mome.models.modular import load_moe
-    from mome.train.device import find_device
-
-    return load_moe(folder).to(find_device())
 
 
 @dataclass(frozen=True)
@@ -187,8 +184,7 @@ class RoutedMoE(Recipe):
         model.save_pretrained(folder)
         return {"active_parameters": model.active_parameters(), "languages": list(model.config.languages)}
 
-    def open(self):
-        return load_modular(self.folder)
+    open = MoE.open
 
     def size(self) -> float:
         return self.model.size()

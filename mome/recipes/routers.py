@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mome.checks import check_range
@@ -45,9 +45,8 @@ class FittedRouter(Recipe):
     def build(self, folder: Path) -> None:
         from mome.router.affine import fit_affine
 
-        added = tuple(data.open() for data in self.added)
-        options = read_options("logistic_regression", self.options)
-        router, _ = fit_affine(self.data.open(), self.rows_per_language, self.seed, added, **options)
+        data, *added = (part.open() for part in (self.data, *self.added))
+        router, _ = fit_affine(data, self.rows_per_language, self.seed, tuple(added), **dict(self.options))
         router.save(folder / "router.safetensors")
 
     def open(self):
@@ -61,41 +60,47 @@ class FittedRouter(Recipe):
 
 
 def fill_options(classifier: str, options) -> tuple[tuple[str, float], ...]:
-    """Return all options of a classifier as sorted pairs of numbers, so that a default said and unsaid is one
-    value.
-    """
-    return tuple(sorted((name, float(value)) for name, value in read_options(classifier, options).items()))
-
-
-def read_options(classifier: str, options) -> dict:
-    """Return the pairs as the classifier takes them: whole numbers where it asks for whole numbers."""
-    return check_classifier_options(classifier, read_whole(options))
-
-
-def read_whole(options) -> dict:
-    return {name: int(value) if float(value).is_integer() else value for name, value in dict(options).items()}
+    """Return all options of a classifier as sorted pairs, so that a default said and unsaid is one value."""
+    chosen = check_classifier_options(classifier, options)
+    return tuple(sorted((name, float(value)) for name, value in chosen.items()))
 
 
 @dataclass(frozen=True)
-class ComparedClassifier(Table):
-    """One classifier fitted on whole training rows, and what it reads of held-out ones, at every prefix."""
+class ClassifierTable(Table):
+    """A table of what one classifier reads that was fitted on whole training rows."""
 
     shown = ("classifier",)
 
     data: Data
     classifier: str
     rows_per_language: int
+    options: tuple[tuple[str, float], ...] = field(default=(), kw_only=True)
+    seed: int = field(default=ROUTER_SEED, kw_only=True)
+
+    def check(self) -> None:
+        object.__setattr__(self, "options", fill_options(self.classifier, self.options))
+
+    def fit(self) -> dict:
+        """Return {classifier: fitted pipeline}, as the probes take them."""
+        from mome.router.classifiers import fit_classifier
+
+        return {self.classifier: fit_classifier(self.data.open(), self.classifier, self.rows_per_language,
+                                                self.seed, **dict(self.options))}
+
+
+@dataclass(frozen=True)
+class ComparedClassifier(ClassifierTable):
+    """One classifier, and what it reads of held-out rows, at every prefix."""
+
     prefixes: tuple[int, ...]
-    options: tuple[tuple[str, float], ...] = ()
-    seed: int = ROUTER_SEED
     split: str = "validation"
 
     def check(self) -> None:
+        super().check()
         for prefix in self.prefixes:
             check_range("prefixes", prefix, 1, whole=True)
         if len(self.data.languages) < 2:
             raise ValueError(f"languages={list(self.data.languages)!r} is not allowed; give two or more")
-        object.__setattr__(self, "options", fill_options(self.classifier, self.options))
 
     @classmethod
     def of(cls, setting, classifier: str, prefixes, split_seed: int = 0) -> ComparedClassifier:
@@ -105,10 +110,9 @@ class ComparedClassifier(Table):
         """Return the tables of `compare_classifier`: scores and predictions."""
         from mome.router.compare import compare_classifier
 
-        options = read_options(self.classifier, self.options)
-        scores, predictions = compare_classifier(self.data.open(), self.classifier, self.rows_per_language,
-                                                 list(self.prefixes), self.seed, self.split, **options)
-        return {"scores": scores, "predictions": predictions}
+        tables = compare_classifier(self.data.open(), self.classifier, self.rows_per_language,
+                                    list(self.prefixes), self.seed, self.split, **dict(self.options))
+        return dict(zip(("scores", "predictions"), tables, strict=True))
 
     def work(self) -> float:
         slow = {"neural_net": 40, "gradient_boosting": 30, "k_nearest_neighbours": 10, "random_forest": 10,
@@ -149,23 +153,18 @@ class CommentedRows(Table):
 
 
 @dataclass(frozen=True)
-class ProbedClassifier(Table):
+class ProbedClassifier(ClassifierTable):
     """What a fitted classifier makes of text it was never shown: another domain, commented code, mixes,
     strangers.
     """
 
-    format, shown = 2, ("classifier",)
+    format = 2
 
-    data: Data
-    classifier: str
-    rows_per_language: int
     strangers: Corpus | None
     commented: CommentedRows | None
     mixes: tuple[float, ...] = MIXES
     mix_rows: int = 200
     stranger_rows: int = 200
-    options: tuple[tuple[str, float], ...] = ()
-    seed: int = ROUTER_SEED
 
     @classmethod
     def of(cls, data: Data, classifier: str, rows_per_language: int, strangers: Corpus | None):
@@ -173,16 +172,13 @@ class ProbedClassifier(Table):
         is_mixed = len(data.languages) > 1 and not CODE_LANGUAGES.isdisjoint(data.languages)
         return cls(data, classifier, rows_per_language, strangers, CommentedRows(data) if is_mixed else None)
 
-    def check(self) -> None:
-        object.__setattr__(self, "options", fill_options(self.classifier, self.options))
-
     def tabulate(self):
         """Return the tables domains, mixes, strangers, answers and comments; those that do not apply are left
         out.
         """
         from mome.router import probes
 
-        data, models = self.data.open(), fit_models(self)
+        data, models = self.data.open(), self.fit()
         tables = {"domains": probes.read_domains(models, data, {}),
                   "mixes": probes.read_mixes(models, data, list(self.mixes), self.mix_rows)}
         if self.strangers:
@@ -197,33 +193,16 @@ class ProbedClassifier(Table):
         return 3e10
 
 
-def fit_models(recipe) -> dict:
-    """Return {classifier: fitted pipeline} of a recipe, as the probes take them."""
-    from mome.router.classifiers import fit_classifier
-
-    options = read_options(recipe.classifier, recipe.options)
-    return {recipe.classifier: fit_classifier(recipe.data.open(), recipe.classifier, recipe.rows_per_language,
-                                              recipe.seed, **options)}
-
-
 @dataclass(frozen=True)
-class OtherReadings(Table):
+class OtherReadings(ClassifierTable):
     """What a fitted classifier reads of another corpus' rows."""
 
-    is_optional, shown = True, ("classifier",)
+    is_optional = True
 
-    data: Data
-    classifier: str
-    rows_per_language: int
     other: OtherRows
-    options: tuple[tuple[str, float], ...] = ()
-    seed: int = ROUTER_SEED
-
-    def check(self) -> None:
-        object.__setattr__(self, "options", fill_options(self.classifier, self.options))
 
     def tabulate(self):
         from mome.router.probes import read_domains
 
-        table = read_domains(fit_models(self), self.data.open(), {"another": self.other.open()})
+        table = read_domains(self.fit(), self.data.open(), {"another": self.other.open()})
         return table[table.domain == "another"]

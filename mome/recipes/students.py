@@ -102,6 +102,9 @@ class Student(Training):
             cached = self.targets.rows_per_language if self.targets else 0
             raise ValueError(f"rows_per_language={self.rows_per_language} is not allowed; targets are cached "
                              f"for {cached} rows of a language")
+        elif not set(self.languages) <= set(self.targets.languages):
+            raise ValueError(f"languages={self.languages!r} is not allowed; targets are cached for "
+                             f"{', '.join(self.targets.languages)}")
         elif self.targets.data != self.data:
             raise ValueError(f"targets of {self.targets.data.name} are not allowed; they must be of the "
                              f"student's own {self.data.name}")
@@ -116,12 +119,15 @@ class Student(Training):
            token_share: float = 1.0, shape: Shape | None = None, **changes):
         """Return the student of a setting on some languages, with `token_share` of the tokens of each.
 
-        A share above 1 is fresh text as far as there is any, and takes an objective that reads no cache.
+        A share above 1 is fresh text as far as there is any. It and a tail other than drawn have targets of
+        their own, of the student's languages alone; all other students share theirs.
         """
         scale, objective = setting.scale, objective or Objective()
         languages = check_languages(languages, setting.languages)
         check_choice("tail", tail, distill.TAILS)
-        check_range("token_share", token_share, 1e-3, 1 if objective.is_cached else 1e3)
+        check_range("token_share", token_share, 1e-3, 1e3)
+        share = max(1.0, token_share)
+        cached = languages if share > 1 or tail != "drawn" else setting.languages
         width = 1.0 if shape is None else shape.n_embd / scale.expert.n_embd
         values = training_fields(setting, width=width)
         if objective.schedule == "alternate_micro_batch":
@@ -131,8 +137,8 @@ class Student(Training):
         return cls(**{
             **values, "data": Data.of(setting), "shape": shape or scale.student, "languages": languages,
             "steps": max(2, round(scale.student_steps * token_share)) * len(languages), "seed": seed,
-            "rows_per_language": count_rows(scale, max(1.0, token_share)), "objective": objective,
-            "targets": Targets.of(setting, tail) if objective.is_cached else None,
+            "rows_per_language": count_rows(scale, share), "objective": objective,
+            "targets": Targets.of(setting, tail, cached, share) if objective.is_cached else None,
             "teacher": Teacher.of(setting) if needs_teacher else None, **changes})
 
     @property

@@ -86,7 +86,7 @@ class Switches(Table):
 
     def work(self) -> float:
         n = len(self.model.data.languages)
-        return (12 * n + 10) * self.model.model.flops_to_score(n * self.rows_per_language)
+        return (4 * n + 1) * self.model.model.flops_to_score(n * self.rows_per_language)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mome.checks import check_choice, check_range
 from mome.distill import TAILS
+from mome.languages import check_languages
 from mome.recipe import Recipe
 from mome.recipes.data import Data
 from mome.recipes.training import Training, training_fields
@@ -32,11 +33,12 @@ class Teacher(Training):
 
 @dataclass(frozen=True)
 class Targets(Recipe):
-    """The teacher's targets on the rows that students see: k per position, `tail` as in `list_targets`."""
+    """The teacher's targets on rows that students see: k per position, `tail` as in `list_targets`."""
 
     device = "gpu"
 
     teacher: Teacher
+    languages: tuple[str, ...]
     rows_per_language: int
     k: int
     tail: str = "drawn"
@@ -44,14 +46,16 @@ class Targets(Recipe):
 
     def check(self) -> None:
         check_choice("tail", self.tail, TAILS)
+        check_languages(self.languages, self.data.languages)
         check_range("k", self.k, 2, self.data.vocab_size - 1, whole=True)
         check_range("rows_per_language", self.rows_per_language, 1, whole=True)
 
     @classmethod
-    def of(cls, setting, tail: str = "drawn", teacher: Teacher | None = None) -> Targets:
+    def of(cls, setting, tail: str = "drawn", languages=None, share: float = 1.0) -> Targets:
+        """Return those that all students share, or others: of some languages, of more of their text."""
         scale = setting.scale
-        return cls(teacher or Teacher.of(setting), count_rows(scale), scale.targets_per_token, tail,
-                   scale.micro_batch_size)
+        return cls(Teacher.of(setting), tuple(languages or setting.languages), count_rows(scale, share),
+                   scale.targets_per_token, tail, scale.micro_batch_size)
 
     @property
     def title(self) -> str:
@@ -72,7 +76,7 @@ class Targets(Recipe):
         from mome.distill.targets import cache_targets
 
         data = self.data.open()
-        rows = [data.row_numbers("train", language, self.rows_per_language) for language in data.languages]
+        rows = [data.row_numbers("train", language, self.rows_per_language) for language in self.languages]
         return cache_targets(self.teacher.open(), data.rows("train"), np.concatenate(rows), self.k, folder,
                              tail=self.tail, identity=self.identity(), micro_batch_size=self.micro_batch_size)
 
@@ -81,10 +85,10 @@ class Targets(Recipe):
         return open_cached(self)
 
     def work(self) -> float:
-        return 2 * self.teacher.flops_to_score(self.rows_per_language * len(self.data.languages))
+        return 2 * self.teacher.flops_to_score(self.rows_per_language * len(self.languages))
 
     def size(self) -> float:
-        return self.rows_per_language * len(self.data.languages) * self.data.context * (4.0 * self.k + 4)
+        return self.rows_per_language * len(self.languages) * self.data.context * (4.0 * self.k + 4)
 
 
 @lru_cache(maxsize=4)

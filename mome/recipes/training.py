@@ -148,6 +148,8 @@ def training_fields(setting, role: str = "student", width: float = 1.0) -> dict:
     """Return what every training takes from a setting's scale."""
     names = ("batch_size", "micro_batch_size", "mixed_precision", "curve_rows", "evaluations")
     values = {name: getattr(setting.scale, name) for name in names}
+    if role == "teacher":
+        values["batch_size"] *= setting.scale.teacher_batches
     return values | {"optimizer": setting.scale.make_optimizer(role, width=width)}
 
 

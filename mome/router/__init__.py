@@ -22,6 +22,8 @@ def check_classifier_options(name: str, options=()) -> dict[str, int | float]:
     for option, value in dict(options).items():
         check_choice(f"option of {name}", option, chosen)
         is_whole = isinstance(chosen[option], int)
+        if is_whole and isinstance(value, float) and value.is_integer():  # as recipes hold numbers
+            value = int(value)
         check_range(option, value, (0 if option == "n_special" else 1) if is_whole else 1e-9, whole=is_whole)
         chosen[option] = value if is_whole else float(value)
     return chosen

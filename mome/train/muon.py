@@ -9,6 +9,8 @@ from collections import defaultdict
 import torch
 from torch.optim.adamw import adamw
 
+from mome.train.products import is_fast, multiply_plain
+
 # p(x) = a x + b x^3 + c x^5, three in turn: each takes what the last has left nearest to 1 in the worst case,
 # from singular values of 0.01 to 1 on (a linear program over a grid). They end within 1 +- WORST.
 STEPS = ((8.0934, -23.6205, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
@@ -16,36 +18,36 @@ LEAST, WORST = 0.01, 0.27
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
-    """Return about U V^T of each matrix U S V^T, (B, N, M), whatever its scale; zeros stay zeros.
+    """Return about U V^T of each matrix U S V^T, (..., N, M), whatever its scale; zeros stay zeros.
 
     Singular values of at least LEAST times the largest end within 1 +- WORST, smaller ones below, 0 at 0.
     All steps are polynomials of the small product X X^T: the long side is passed twice, not six times.
     """
-    is_tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if is_tall else matrices
-    tiny = torch.finfo(x.dtype).tiny
-    x = x / x.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)  # or squares of small numbers would be 0
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(tiny)
-    gram, step, product = x @ x.mT, None, None
+    tiny, step, product = torch.finfo(matrices.dtype).tiny, None, None
+    x = matrices / matrices.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)  # or small squares would be 0
+    is_wide = x.shape[-2] <= x.shape[-1]
+    short = x if is_wide else x.mT
+    gram = multiply_plain(short, short)
+    square = multiply_plain(gram, gram)
+    # Its root bounds the largest eigenvalue, far closer than the trace does.
+    bound = torch.linalg.matrix_norm(square, keepdim=True).sqrt().clamp_min(tiny**0.25)
+    gram, square = gram / bound, square / bound**2
     for a, b, c in STEPS:
-        if product is not None:
-            gram = step @ gram @ step
-        square = gram @ gram
-        if product is None:  # the root bounds the largest singular value, far closer than the norm does
-            bound = square.norm(dim=(-2, -1), keepdim=True).sqrt().sqrt().clamp_min(tiny**0.25)
-            x, gram, square = x / bound, gram / bound**2, square / bound**4
+        if product is not None:  # all are symmetric: none is transposed
+            gram = multiply_plain(multiply_plain(step, gram), step)
+            square = multiply_plain(gram, gram)
         step = gram.mul(b).add_(square, alpha=c)
         step.diagonal(dim1=-2, dim2=-1).add_(a)
-        product = step if product is None else step @ product
-    x = product @ x
-    return x.mT if is_tall else x
+        product = step if product is None else multiply_plain(step, product)
+    product = product / bound.sqrt()
+    return multiply_plain(product, x.mT) if is_wide else multiply_plain(x, product)
 
 
 class Muon(torch.optim.Optimizer):
     """Groups with `is_hidden` hold matrices (in, out) that take steps of `lr` sqrt(max(1, out / in)) U V^T.
 
-    The others take AdamW's. Hidden matrices of one shape, of all layers and experts, are stacked: a few large
-    products cost less than many small ones.
+    The others take AdamW's. Small matrices of one shape, of all layers and experts, are stacked: few products
+    cost less than many. Large ones step one by one, in a processor's cache.
     """
 
     def __init__(self, groups: list[dict], momentum: float, betas: tuple[float, float]):
@@ -61,18 +63,23 @@ class Muon(torch.optim.Optimizer):
                 self.step_others(group, with_gradient)
 
     def step_hidden(self, group: dict, weights: list[torch.Tensor]) -> None:
-        shapes = defaultdict(list)
-        for weight in weights:
-            if not self.state[weight]:
-                self.state[weight]["momentum"] = torch.zeros_like(weight)
-            self.state[weight]["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-            shapes[tuple(weight.shape)].append(weight)
-        for (n_in, n_out), alike in shapes.items():
-            ahead = torch.stack([weight.grad.lerp(self.state[weight]["momentum"], group["momentum"])
-                                 for weight in alike])  # Nesterov's
-            rate = group["lr"] * max(1.0, n_out / n_in) ** 0.5
-            torch._foreach_mul_(alike, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(alike, list(orthogonalize(ahead)), alpha=-rate)
+        alike = defaultdict(list)
+        for number, weight in enumerate(weights):
+            alike[number if is_fast(weight, weight) else tuple(weight.shape)].append(weight)
+        for part in alike.values():
+            ahead = [self.look_ahead(weight, group["momentum"]) for weight in part]
+            factors = orthogonalize(torch.stack(ahead)) if len(part) > 1 else map(orthogonalize, ahead)
+            for weight, factor in zip(part, factors, strict=True):
+                rate = group["lr"] * max(1.0, weight.shape[1] / weight.shape[0]) ** 0.5
+                weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(factor, alpha=-rate)
+
+    def look_ahead(self, weight: torch.Tensor, momentum: float) -> torch.Tensor:
+        """Return Nesterov's gradient, and take the weight's own into its momentum."""
+        state = self.state[weight]
+        if not state:
+            state["momentum"] = torch.zeros_like(weight)
+        state["momentum"].lerp_(weight.grad, 1 - momentum)
+        return weight.grad.lerp(state["momentum"], momentum)
 
     def step_others(self, group: dict, weights: list[torch.Tensor]) -> None:
         for weight in weights:

@@ -123,7 +123,11 @@ def test_every_schedule_stays_between_zero_and_one(name):
         assert ((alphas >= 0) & (alphas <= 1)).all()
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_kd_loss_that_stays_at_zero_leaves_adaptive_alpha_to_the_other():
+    with np.errstate(all="raise"):
+        assert adaptive_alpha(losses([2.0, 3.0, 4.0], [0.0, 0.0, 0.0]), 3) == pytest.approx(1 / 4)
+
+
 @pytest.mark.parametrize("name", LOOKING_BACK)
 def test_a_schedule_survives_a_student_that_equals_its_teacher(name):
     history = [step | {"kd_loss": 0.0, "kd_grad_norm": 0.0} for step in random_history(0, 40)]

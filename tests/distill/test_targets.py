@@ -151,6 +151,22 @@ def test_a_teacher_that_is_certain_is_listed_without_trouble(random_logits, tail
     assert torch.isfinite(gradient).all()
 
 
+def test_what_a_sure_teacher_leaves_is_summed_and_not_one_less_the_rest(random_logits):
+    teacher = random_logits(2, (1, 4, 50)).float()
+    teacher[..., 7] += 22
+    found, exact = (list_targets(logits, 4, "lumped") for logits in (teacher, teacher.double()))
+    assert_close(found["tail"].double(), exact["tail"], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_a_teachers_infinitely_small_logit_is_listed_as_a_probability_of_zero(random_logits, tail):
+    small, zero = random_logits(2), random_logits(2)
+    small[..., [0, 5]], zero[..., [0, 5]] = -1e4, -torch.inf
+    expected, found = (list_targets(logits, 10, tail, generator()) for logits in (small, zero))
+    for name in ("weights", "tail", "entropy"):
+        assert_close(found[name], expected[name])
+
+
 def logits_of(model, numbers):
     with torch.no_grad():
         return model.eval()(input_ids=torch.from_numpy(ROWS[numbers].astype(np.int64))).logits.float()

@@ -71,3 +71,17 @@ def test_scoring_keeps_no_gradients(packed, bigram):
 
     score_rows(forward, packed, rows_per_language=2)
     assert not any(tracked)
+
+
+def test_a_forward_may_name_several_logits_of_a_batch(packed, bigram):
+    def forward(batch):
+        yield "first", bigram[batch["input_ids"]]
+        yield "second", 2 * bigram[batch["input_ids"]]
+
+    def score(forward):
+        return score_rows(forward, packed, rows_per_language=5)
+
+    both = score(forward)
+    for name, table in (("first", bigram), ("second", 2 * bigram)):
+        alone = score(lambda batch, table=table: table[batch["input_ids"]])
+        pd.testing.assert_series_equal(both[name], alone.nats, check_names=False)

@@ -1,4 +1,4 @@
-"""Figures are drawn without a screen and closed after each test."""
+"""Figures are drawn without a screen, in the usual style whatever ran before, and closed after each test."""
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -9,7 +9,9 @@ matplotlib.use("Agg")
 
 @pytest.fixture(autouse=True)
 def closed():
-    yield
+    with plt.rc_context():
+        plt.rcdefaults()
+        yield
     plt.close("all")
 
 

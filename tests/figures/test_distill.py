@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mome.evaluate.intervals import mean_interval
 from mome.figures import distill
 
 
@@ -44,17 +45,24 @@ def test_the_cache_figure_draws_every_tail_and_every_draw(labels_of, legend_of):
     assert (bias.get_yscale(), error.get_yscale()) == ("linear", "log")
 
 
-def test_quality_against_time_labels_every_arm_at_its_mean(legend_of):
-    table = pd.DataFrame({"arm": ["plain", "plain", "longer", "a", "b"], "seed": [0, 1, 0, 0, 0],
-                          "time": [1.0, 1.0, 2.0, 1.5, 1.5], "kind": ["alone"] * 3 + ["teacher"] * 2,
-                          "perplexity": [100.0, 110.0, 90.0, 80.0, 70.0]})
-    ax = distill.plot_quality_for_time(table, "perplexity", "perplexity").axes[0]
-    assert {text.get_text(): text.xy for text in ax.texts} == {
-        "plain": (1.0, 105.0), "longer": (2.0, 90.0), "b": (1.5, 70.0), "a": (1.5, 80.0)}
-    assert [line.get_linestyle() for line in ax.lines] == ["-", "None"]  # equal times make no line
-    assert [len(points.get_offsets()) for points in ax.collections] == [3, 2]
-    assert ax.get_xlim()[0] == 0
-    assert legend_of(ax) == ["alone", "teacher"]
+def test_budgets_are_curves_over_tokens_whatever_the_order_of_rows_and_the_gain_has_its_interval(
+        labels_of, legend_of):
+    table = pd.DataFrame([{"arm": arm, "seed": seed, "tokens": tokens, "nats_per_token": nats + seed / 10}
+                          for arm, more in (("plain", 0.3), ("KD", 0.0)) for seed in (0, 1)
+                          for tokens, nats in ((2_000, 4.0 + more), (1_040, 5.0 + more))])
+    gains = pd.DataFrame({"seed": [0, 1, 0, 1], "tokens": [2_000, 2_000, 1_040, 1_040],
+                          "gain": [0.2, 0.4, 0.3, 0.3]})
+    levels, gap = distill.plot_budgets(table, gains, teacher=3.5).axes
+    plain, kd = levels.lines[2], levels.lines[5]
+    np.testing.assert_allclose(plain.get_xydata(), [[1.04, 5.35], [2, 4.35]])
+    np.testing.assert_allclose(kd.get_xydata(), [[1.04, 5.05], [2, 4.05]])
+    assert all(list(line.get_xdata()) == [1.04, 2] for line in levels.lines[:6])
+    assert (set(levels.lines[6].get_ydata()), legend_of(levels)) == ({3.5}, ["plain", "KD"])
+    assert labels_of(levels.xaxis) == labels_of(gap.xaxis) == ["1", "2"]
+    (bars,) = [part for part in gap.collections if len(part.get_segments())]
+    _, low, high = mean_interval(np.array([0.2, 0.4]))
+    np.testing.assert_allclose([segment[:, 1] for segment in bars.get_segments()], [[0.3, 0.3], [low, high]])
+    assert {text.get_text() for text in gap.texts} == {"+0.300"}
 
 
 def test_the_shares_of_a_sequences_loss_add_up_to_a_hundred_percent_stacked(labels_of, legend_of):

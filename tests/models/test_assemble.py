@@ -50,6 +50,14 @@ def test_a_token_of_two_languages_gets_the_mean_of_their_rows_weighted_by_use():
     assert_close(model.embedding.weight[8], (english[8] + french[8]) / 2)  # a token of nobody
 
 
+def test_a_token_of_one_language_keeps_its_row_exactly_however_rare_it_is():
+    experts = {name: build_gpt2(Shape(1, 2, 16), 60, 24, seed=seed) for seed, name in enumerate(["en", "fr"])}
+    counts = torch.zeros(2, 60)
+    counts[1, 7], counts[1, 8] = 1, 3
+    model = assemble_experts(experts, counts)
+    assert torch.equal(model.embedding.weight[7:9], experts["fr"].transformer.wte.weight[7:9])
+
+
 def test_experts_of_different_shapes_are_refused():
     experts = {"en": build_gpt2(Shape(1, 2, 16), 60, 24, 0), "fr": build_gpt2(Shape(1, 2, 32), 60, 24, 0)}
     with pytest.raises(ValueError, match="'fr' has n_embd=32"):

@@ -244,7 +244,7 @@ def test_an_expert_added_and_removed_leaves_the_model_as_it_was(build, body_conf
 
 def test_an_expert_may_be_called_like_a_method_of_modules_or_a_word_of_python(tmp_path, body_config, ids):
     names = ["to", "train", "type", "pop", "items", "half", "no", "True", "class", "training", "_apply"]
-    model = build_moe(names, body_config, has_common_expert=False, tie_word_embeddings=True, seed=0)
+    model = build_moe(names, body_config, has_common_expert=False, seed=0)
     for name in names:
         model.experts[name].ln_f.bias.data.normal_()
     model.router.weight.data.normal_()

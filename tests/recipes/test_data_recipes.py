@@ -325,6 +325,13 @@ def test_other_rows_are_full_and_evenly_many_a_few_of_an_article(tiny_setting):
     assert pd.Series(list(zip(labels, article_ids, strict=True))).value_counts().max() <= 4
 
 
+def test_a_corpus_whose_texts_fill_no_row_is_said_and_missing(tiny_setting):
+    recipe = OtherRows(Data.of(tiny_setting), tiny_setting.corpus, 6, cut_characters=10)
+    with pytest.raises(ValueError, match="has no text of en, fr, de, py that fills a row of 32 tokens"):
+        build_here(recipe)
+    assert not recipe.is_there
+
+
 def test_other_rows_of_a_corpus_out_of_reach_may_be_missing(tiny_setting, monkeypatch):
     def unreachable(*_):
         raise CorpusUnavailable("no network today")

@@ -12,7 +12,7 @@ from mome.config import repository, store_dir
 from mome.data.tokenizer import N_BYTE_TOKENS, hash_tokenizer, train_tokenizer
 from mome.engine import build_here
 from mome.evaluate.scores import summarize
-from mome.evaluate.uses import choose_experts, keep_experts, list_uses, score_model
+from mome.evaluate.uses import choose_experts, keep_experts, list_uses, score_model, score_uses
 from mome.models.experts import load_expert
 from mome.models.forwards import dense_logits, expert_forward, use_forward
 from mome.models.gpt2 import count_parameters
@@ -139,6 +139,7 @@ def test_a_chapter_without_variants_is_refused_by_name(tiny_home):
     (lambda s: replace(MoE.of(s, "JEET"), batch_size=6), ["4 languages", "batches of 6", "'batch_size': 4"]),
     (lambda s: replace(MoE.of(s, "JEET"), rows_per_language=999), ["targets='targets-", "rows"]),
     (lambda s: replace(MoE.of(s, "JEET"), data=Data.of(s, 1)), ["targets='targets-", "rows"]),
+    (lambda s: replace(MoE.of(s, "JEET"), targets=Targets.of(s, languages=["en"])), ["targets='targets-"]),
     (lambda s: replace(MoE.of(s, "PLE"), experts=()), ["experts of []", "PLE takes", "('py',)"]),
     (lambda s: replace(MoE.of(s, "PLE"), experts=MoE.of(
         replace(s, scale=replace(s.scale, near_duplicates=0.6)), "PLE").experts), ["experts of []"]),
@@ -205,7 +206,8 @@ def test_every_variant_sees_the_tokens_of_the_dense_student(setting, variant):
 
 def test_the_dense_student_of_an_experts_shape_has_the_active_weights_of_the_modular_model(setting):
     dense, moe = built(make_dense(setting)).notes, built(MoE.of(setting, "JEET")).notes
-    assert dense["parameters"] == moe["active_parameters"] - (600 + 1) * len(LANGUAGES)  # the router's
+    others = (600 + 1) * len(LANGUAGES) + 600  # the router's, and the bias of its head
+    assert dense["parameters"] == moe["active_parameters"] - others
 
 
 def test_frozen_experts_of_ple_are_bit_identical_to_the_experts_trained_apart(setting):
@@ -264,7 +266,7 @@ def own_scores(table) -> np.ndarray:
 @pytest.mark.parametrize("variant", ["JEET", "MoE-CE"])
 def test_every_expert_scores_every_row_and_a_rows_own_expert_as_the_model_told_its_language(setting, variant):
     model, data, table = open_scored(setting, variant)
-    assert list(table) == ["row", "language", "article_id", "n_tokens", "n_bytes", *LANGUAGES]
+    assert list(table) == ["row", "language", "article_id", *LANGUAGES, "n_tokens", "n_bytes"]
     rows = data.dataset[SPLIT][table.row.to_numpy()]
     for column in ("language", "article_id"):
         assert list(table[column]) == list(rows[column])
@@ -324,6 +326,16 @@ def test_switches_scored_off_the_experts_own_scores_equal_the_model_with_these_s
         found = table[table.use == row.use].nats_per_token
         np.testing.assert_allclose(found, wanted, rtol=1e-5, err_msg=row.use)
     assert set(table.parameters) == {count_parameters(model)}
+
+
+def test_all_switches_are_scored_with_one_pass_of_a_batch_through_each_body(setting):
+    recipe = built(Switches.of(setting, "MoE-CE", 0, [4]))
+    model, data = recipe.model.open(), recipe.model.data.open()
+    bodies, passes = [*model.experts.values(), model.common_expert], []
+    for body in bodies:
+        body.register_forward_pre_hook(lambda body, inputs: passes.append(body))
+    score_uses(model, data, SPLIT, 2, [4])
+    assert [passes.count(body) for body in bodies] == [len(LANGUAGES)] * len(bodies)  # a batch a language
 
 
 def test_a_random_expert_costs_the_mean_over_experts_and_a_prefix_of_all_routes_as_the_whole(setting):

@@ -98,14 +98,14 @@ def test_a_split_seed_draws_a_data_set_of_its_own():
 def test_an_option_said_as_it_is_by_default_is_one_value_with_the_default_unsaid(classifier):
     usual = ComparedClassifier(DATA, classifier, 10, [1])
     for form in (dict(usual.options), usual.options, usual.options[:1]):
-        assert ComparedClassifier(DATA, classifier, 10, [1], form) == usual
+        assert ComparedClassifier(DATA, classifier, 10, [1], options=form) == usual
 
 
 @pytest.mark.parametrize(("make", "words"), [
     (lambda: ComparedClassifier(DATA, "bayes", 10, [1]), "classifier='bayes'"),
     (lambda: ComparedClassifier(DATA, OWN, 10, [0]), "prefixes=0"),
     (lambda: ComparedClassifier(ENGLISH, OWN, 10, [1]), r"languages=\['en'\] is not allowed"),
-    (lambda: ComparedClassifier(DATA, OWN, 10, [1], {"n_trees": 5}), "option of .*='n_trees'"),
+    (lambda: ComparedClassifier(DATA, OWN, 10, [1], options={"n_trees": 5}), "option of .*='n_trees'"),
     (lambda: CommentedRows(ENGLISH), r"languages=\['en'\] is not allowed"),
     (lambda: FittedRouter(DATA, 0), "rows_per_language=0"),
     (lambda: FittedRouter(DATA, 10, options={"C": -1}), "C=-1"),
@@ -141,7 +141,8 @@ def test_a_comparison_keeps_a_line_per_prefix_and_sequence_and_scores_are_theirs
 
 
 def test_another_split_and_options_reach_the_classifier(tiny_setting):
-    recipe = ComparedClassifier(Data.of(tiny_setting), "random_forest", 20, [1], {"n_trees": 3}, split="test")
+    options, data = {"n_trees": 3}, Data.of(tiny_setting)
+    recipe = ComparedClassifier(data, "random_forest", 20, [1], options=options, split="test")
     build_here(recipe)
     assert recipe.open()["scores"].n_sequences[0] == len(Data.of(tiny_setting).open().rows("test"))
     usual = dataclasses.replace(recipe, options=())

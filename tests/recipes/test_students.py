@@ -12,6 +12,7 @@ from mome.engine import build_here
 from mome.models.assemble import build_moe
 from mome.models.gpt2 import count_parameters, gpt2_config
 from mome.recipes.scores import Scores
+from mome.recipes.setting import open_setting
 from mome.recipes.students import DENSE_SIZES, HARD_LABELS, Objective, Student, make_dense, shape_dense
 from mome.recipes.teacher import Targets, Teacher, check_shared_batches, count_rows
 from mome.scales import OPTIMIZERS, resolve_scale
@@ -106,6 +107,8 @@ def test_targets_of_other_rows_than_the_students_are_refused(tiny_setting):
     student, targets = Student.of(tiny_setting, ["en"]), Targets.of(tiny_setting)
     with pytest.raises(ValueError, match=rf"rows_per_language=500.* for {targets.rows_per_language} rows"):
         replace(student, rows_per_language=500)
+    with pytest.raises(ValueError, match=r"languages=.*en.* for fr, de"):
+        replace(student, targets=replace(targets, languages=["fr", "de"]))
     with pytest.raises(ValueError, match="cached for 0 rows"):
         replace(student, targets=None)
     with pytest.raises(ValueError, match=r"kd_loss='jsd' at temperature=1 .*give the teacher"):
@@ -144,7 +147,6 @@ BY_MICRO_BATCH = Objective(schedule="alternate_micro_batch")
     (["en", "fr", "de"], {}, ["['en', 'fr', 'de']", "3 languages", "batches of 8", "'batch_size': 6"]),
     (["en"], {"tail": "long"}, ["tail='long'", "drawn, lumped"]), (["en"], {"seed": -1}, ["seed=-1"]),
     (["en"], {"tail": "long", "objective": HARD_LABELS}, ["tail='long'"]),
-    (["en"], {"token_share": 1.5}, ["token_share=1.5", "[0.001, 1]"]),
     (["en"], {"token_share": 0, "objective": HARD_LABELS}, ["token_share=0"]),
     (["en"], {"token_share": 2_000, "objective": HARD_LABELS}, ["token_share=2000"]),
     (["en"], {"micro_batch_size": 5, "objective": BY_MICRO_BATCH}, ["micro_batch_size=5", "equal shares"]),
@@ -202,7 +204,7 @@ def test_a_wider_student_of_the_same_total_size_is_found_at_every_scale(name, n_
     body = expert.weights(0, scale.context)
     untied = 0 if scale.expert.tie_word_embeddings else scale.vocab_size * (expert.n_embd + 1)
     total = scale.vocab_size * expert.n_embd + untied + n_experts * body
-    assert shape.weights(scale.vocab_size, scale.context) == pytest.approx(total, rel=0.03)
+    assert shape.weights(scale.vocab_size, scale.context) == pytest.approx(total, rel=0.04)
     assert (shape.n_layer, shape.n_head) == (expert.n_layer, expert.n_head)
     assert shape.n_embd % (2 * shape.n_head) == 0
 
@@ -246,14 +248,34 @@ def test_the_teacher_is_better_than_chance_in_every_language(setting):
     assert scores.nats_per_token.max() < np.log(600)
 
 
+def test_at_smoke_the_teacher_is_clearly_better_than_a_hard_label_student_in_every_language(tiny_home):
+    """Else it has nothing to teach. Seeds move such a student by less than 0.1 nats."""
+    smoke = open_setting("smoke", "mini", ["en", "fr", "de", "py"])
+
+    def nats(model):
+        return built(Scores.of(smoke, built(model))).summary().set_index("language").nats_per_token
+
+    teacher = nats(Teacher.of(smoke))
+    ahead = {name: nats(Student.of(smoke, [name], 0, HARD_LABELS))[name] - teacher[name]
+             for name in smoke.languages}
+    assert min(ahead.values()) > 0.3, ahead
+
+
 def test_a_student_of_hard_labels_sees_more_text_where_its_share_is_larger(setting):
     students = [Student.of(setting, ["en"], 0, HARD_LABELS, token_share=share) for share in (1.0, 2.0)]
     base, more = map(built, students)
     assert more.notes["tokens"] == 2 * base.notes["tokens"]
     fewer, rows = (set(student.list_rows(student.data.open(), "en")) for student in students)
     assert len(rows) == 2 * len(fewer)  # fresh text, not the same twice
-    half = Student.of(setting, ["en"], token_share=0.5)  # of the same rows, for which targets are cached
+
+
+def test_less_text_is_part_of_the_cached_rows_and_more_has_a_cache_of_its_languages_alone(setting):
+    half, base, more = (Student.of(setting, ["en"], token_share=share) for share in (0.5, 1.0, 2.0))
+    assert half.targets == base.targets == Targets.of(setting)
     assert (half.rows_per_language, half.steps) == (base.rows_per_language, base.steps // 2)
+    assert more.rows_per_language == 2 * base.rows_per_language
+    rows = set(built(more).list_rows(more.data.open(), "en"))
+    assert set(more.targets.open().position) == rows and len(rows) == more.rows_per_language
 
 
 def test_the_history_keeps_alpha_both_losses_and_curves(setting):

@@ -64,7 +64,7 @@ def test_what_is_asked_of_a_training_renames_no_training():
         return trained, Scores.of(setting, student).name
 
     trained, scores = names()
-    for overrides in ({"evaluation_rows": 7}, {"router_rows": 9}, {"cached_time": 9.0}):
+    for overrides in ({"evaluation_rows": 7}, {"router_rows": 9}):
         assert names(**overrides)[0] == trained
     assert names(evaluation_rows=7)[1] != scores
     assert not set(names(student_tokens=20_000)[0][1:]) & set(trained)

@@ -30,7 +30,8 @@ def test_options_come_as_a_mapping_or_as_pairs_and_whole_numbers_become_fraction
     for options in ({"C": 2}, (("C", 2),), [["C", 2.0]]):
         chosen = check_classifier_options("logistic_regression", options)
         assert (chosen["C"], type(chosen["C"])) == (2.0, float)
-    assert type(check_classifier_options("random_forest", {"n_trees": 3})["n_trees"]) is int
+    for n in (3, 3.0):  # as recipes hold it
+        assert type(check_classifier_options("random_forest", {"n_trees": n})["n_trees"]) is int
     assert CLASSIFIER_OPTIONS["logistic_regression"]["C"] == 0.01  # no default has moved
 
 

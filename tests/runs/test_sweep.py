@@ -1,21 +1,35 @@
 """Whole commands with the engine's workers and real kernels."""
 
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
 import psutil
 import pytest
+from kill_campaign import Campaign, find_differences
 
+from mome import board, store
 from mome.cli.main import main
-from mome.runs.state import run_state
+from mome.runs.grid import plan_sweep
+from mome.runs.state import lock_name, run_state
 
 NEEDS = """from mome.recipes.setting import open_setting
 needs = [open_setting(scale, corpus, languages, overrides).corpus]
 """
+TRAINED = """from mome.recipes.scores import Scores
+from mome.recipes.setting import open_setting
+from mome.recipes.students import HARD_LABELS, Student
+setting = open_setting(scale, corpus, languages, overrides)
+needs = [Scores.of(setting, Student.of(setting, ["en"], seed, HARD_LABELS)) for seed in seeds]
+"""
+SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 8_000, "student_tokens": 120_000,
+         "student": {"n_layer": 1, "n_embd": 32}, "evaluation_rows": 8, "curve_rows": 8, "evaluations": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +76,24 @@ def test_a_failure_is_named_with_cell_and_reason_while_the_others_go_on_and_what
                                            "2 there, 1 to build"))
 
 
+def test_a_run_that_another_command_executes_is_waited_for(make_toy, tmp_path, monkeypatch):
+    toy, out, said = str(make_toy()), tmp_path / "out", []
+    run, = plan_sweep({"notebooks": [{"notebook": toy}]}, out)
+    monkeypatch.setattr(board, "say", said.append)
+
+    def hold():
+        with store.hold(lock_name(run.folder)):
+            wait_for(lambda: any("is being built by" in text for text in said), 60)
+            time.sleep(1.5)  # one that does not wait asks again and again
+
+    other = threading.Thread(target=hold)
+    other.start()
+    wait_for(lambda: store.is_locked(lock_name(run.folder)), 60)
+    assert main(["sweep", toy, "--out", str(out)]) == 0
+    other.join()
+    assert sum("notebook 09_toy is being built by" in text for text in said) == 1 and run.is_there
+
+
 def test_a_run_that_fills_the_disk_fails_with_a_sentence_and_runs_when_there_is_room(make_toy, small_disk,
                                                                                     capsys):
     toy, out = make_toy(), small_disk / "out"
@@ -74,6 +106,22 @@ def test_a_run_that_fills_the_disk_fails_with_a_sentence_and_runs_when_there_is_
     (folder / "big").write_bytes(b"")
     assert main(words) == 0
     assert run_state(folder) == "complete"
+
+
+def test_a_command_whose_every_process_is_killed_ends_as_if_nobody_had(make_toy, tmp_path):
+    toy, rng = make_toy(needs=TRAINED), random.Random(1)
+    words = ["sweep", str(toy), "-p", f"overrides={json.dumps(SMALL)}"]
+    calm, struck = (Campaign([*words, "--out", str(tmp_path / name / "out")], tmp_path / name, interval=0.2)
+                    for name in ("calm", "struck"))
+    calm.run([], 1, rng)
+    process = struck.start()
+    wait_for(lambda: list(struck.home.glob("data/store/unfinished-student-*/checkpoint.safetensors")), 60)
+    assert "student" in struck.strike("worker", signal.SIGKILL, rng)
+    for kind, number in (("kernel", signal.SIGKILL), ("main", signal.SIGTERM)):
+        wait_for(lambda: struck.list_family()["kernel"], 60)
+        assert f"{number.name} to a {kind}" in struck.strike(kind, number, rng)
+    assert process.wait(timeout=20) == -signal.SIGTERM
+    assert struck.run([], 1, rng) and not find_differences(calm.home, struck.home)
 
 
 def test_after_the_command_is_killed_no_process_is_left(toy, tmp_path):

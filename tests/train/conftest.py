@@ -52,8 +52,8 @@ def run_training(steps=6, loss_fn=None, dropout=0.0, seed=0, model=None, micro_b
     """Return a trained model and its history; dropout draws from `seed`."""
     model = model or Model(dropout=dropout)
     torch.manual_seed(seed)
-    optimizer = Optimizer(1e-2, warmup_fraction, weight_decay, max_grad_norm, kind=optimizer_kind,
-                          other_rate=1e-2)
+    optimizer = Optimizer(1e-2, kind=optimizer_kind, warmup_fraction=warmup_fraction,
+                          weight_decay=weight_decay, max_grad_norm=max_grad_norm)
     loss_fn, plan = loss_fn or make_objective(None, logits_of), plan_batches(GROUPS, steps, 4, 0)
     history = train_model(model, loss_fn, plan, ROWS, optimizer=optimizer, micro_batch_size=micro_batch_size,
                           **options)

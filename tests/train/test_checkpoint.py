@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from mome.distill.schedules import make_alpha_schedule
 from mome.scales import Optimizer
 from mome.train import checkpoint as module
-from mome.train import loop
 from mome.train.checkpoint import Checkpoint, get_random_state
 from mome.train.optimizer import make_optimizer
 
@@ -78,14 +77,6 @@ def test_training_in_half_precision_goes_on_where_it_was_interrupted(toy, path):
         toy.train(loss_fn=toy.at_call(3, toy.stop()), checkpoint=path, **options)
     assert len(history_in(path)) == 2
     toy.assert_same(toy.train(seed=99, checkpoint=path, **options), toy.train(**options))
-
-
-def test_whatever_an_optimizer_keeps_of_a_weight_comes_back(toy, path, monkeypatch):
-    monkeypatch.setattr(loop, "make_optimizer", lambda model, values: torch.optim.SGD(
-        model.parameters(), lr=0.0, momentum=0.9))
-    with pytest.raises(KeyboardInterrupt):
-        toy.train(loss_fn=toy.at_call(4, toy.stop()), checkpoint=path)
-    toy.assert_same(toy.train(checkpoint=path), toy.train())
 
 
 @pytest.mark.parametrize("number", [2, 4, 8])

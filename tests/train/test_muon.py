@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from mome.train import muon
 from mome.train.muon import LEAST, STEPS, WORST, Muon, orthogonalize
+from mome.train.products import linear
 
 
 def random_matrices(*shape, seed=0):
@@ -57,6 +59,26 @@ def test_zeros_stay_zeros_and_do_not_touch_their_neighbours():
     assert torch.allclose(found[2], orthogonalize(matrices[2:])[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(128, 384), (512, 128), (128, 128)])
+def test_a_large_matrix_alone_has_the_factor_that_it_has_in_a_stack(shape):
+    matrix = random_matrices(*shape)
+    assert torch.allclose(orthogonalize(matrix), orthogonalize(matrix[None])[0], atol=1e-5)
+
+
+def test_large_matrices_step_alone_and_small_ones_of_one_shape_together(monkeypatch):
+    seen, shapes = [], [(128, 384), (4, 6), (128, 384), (4, 6), (6, 4)]
+    weights = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
+    for weight in weights:
+        weight.grad = random_matrices(*weight.shape)
+    monkeypatch.setattr(muon, "orthogonalize", lambda part: seen.append(part.shape) or orthogonalize(part))
+    make_muon(weights).step()
+    if linear is not None:
+        assert sorted(map(len, seen)) == [2, 2, 2, 3] and (2, 4, 6) in seen
+    for weight in weights:
+        rate = 0.1 * max(1, weight.shape[1] / weight.shape[0]) ** 0.5
+        assert torch.allclose(weight.data, -rate * orthogonalize(weight.grad), atol=1e-5)
+
+
 def test_the_steps_are_those_of_the_linear_program():
     x = torch.logspace(-2, 0, 5_000, dtype=torch.float64)
     for a, b, c in STEPS:
@@ -90,17 +112,17 @@ def test_weights_decay_by_the_rate_and_matrices_of_one_shape_do_not_mix():
 
 def test_what_is_not_hidden_takes_the_steps_of_adamw():
     mine, theirs = (torch.nn.Parameter(torch.ones(5)) for _ in range(2))
-    muon = make_muon([mine], is_hidden=False, weight_decay=0.1)
+    stepper = make_muon([mine], is_hidden=False, weight_decay=0.1)
     adamw = torch.optim.AdamW([theirs], lr=0.1, betas=(0.9, 0.95), weight_decay=0.1)
     for seed in range(4):
         mine.grad = theirs.grad = random_matrices(5, seed=seed)
-        muon.step()
+        stepper.step()
         adamw.step()
     assert torch.allclose(mine, theirs, atol=1e-6)
 
 
 def test_a_weight_without_gradient_stays_and_keeps_no_state():
     weight = torch.nn.Parameter(torch.ones(2, 2))
-    muon = make_muon([weight])
-    muon.step()
-    assert (weight == 1).all() and not muon.state[weight]
+    stepper = make_muon([weight])
+    stepper.step()
+    assert (weight == 1).all() and not stepper.state[weight]

@@ -26,7 +26,7 @@ def test_short_trainings_reach_their_peak_and_never_exceed_it(steps, warmup_frac
 def test_weight_decay_spares_norms_and_biases_and_frozen_weights_take_no_part(toy, kind):
     model = toy.Model()
     model.wte.requires_grad_(False)
-    optimizer = make_optimizer(model, Optimizer(1e-2, betas=(0.8, 0.9), kind=kind, other_rate=0.5))
+    optimizer = make_optimizer(model, Optimizer(1e-2, 0.5, kind, betas=(0.8, 0.9)))
     decayed, spared = optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0.0)
     assert decayed["betas"] == spared["betas"] == (0.8, 0.9)
@@ -38,7 +38,7 @@ def test_weight_decay_spares_norms_and_biases_and_frozen_weights_take_no_part(to
 @pytest.mark.parametrize("tie", [True, False])
 @pytest.mark.parametrize("is_modular", [True, False])
 def test_muon_takes_the_bodies_matrices_and_leaves_tables_and_head_to_adamw(tie, is_modular):
-    shape, values = Shape(1, 2, 16, tie), Optimizer(1e-2, kind="muon", other_rate=0.5)
+    shape, values = Shape(1, 2, 16, tie), Optimizer(1e-2, 0.5, "muon")
     model = build_gpt2(shape, 60, 24, 0)
     if is_modular:
         model = build_moe(["en", "fr"], gpt2_config(shape, 60, 24), has_common_expert=True, seed=0)
@@ -53,7 +53,11 @@ def test_muon_takes_the_bodies_matrices_and_leaves_tables_and_head_to_adamw(tie,
 
 
 def test_what_an_optimizer_does_not_use_does_not_rename_it():
-    assert Optimizer(1e-2, other_rate=3, momentum=0.5) == Optimizer(1e-2)
-    assert Optimizer(1e-2, kind="muon", other_rate=3) != Optimizer(1e-2, kind="muon", other_rate=2)
-    with pytest.raises(ValueError, match=r"other_rate=0\.0"):
-        Optimizer(1e-2, kind="muon")
+    assert Optimizer(1e-2, momentum=0.5) == Optimizer(1e-2, other_rate=1e-2)
+    assert Optimizer(1e-2, kind="muon", momentum=0.5) != Optimizer(1e-2, kind="muon")
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_tables_and_vectors_have_a_rate_of_their_own(kind):
+    groups = make_optimizer(build_gpt2(Shape(1, 2, 16), 60, 24, 0), Optimizer(1e-2, 0.5, kind)).param_groups
+    assert [group["peak"] for group in groups] == [1e-2, 0.5, 0.5]
