@@ -98,7 +98,8 @@ def plot_rates(table: pd.DataFrame, label: str) -> plt.Figure:
     the mean, its lowest point filled. Four panels stand in a row and share its y axis.
     """
     arms, n = table.arm.unique(), min(4, table.arm.nunique())
-    colors = dict(zip(table.optimizer.unique(), (style.BLUE, style.ORANGE, style.GREEN), strict=False))
+    palette = style.BLUE, style.ORANGE, style.OTHER_COLORS[1], style.OTHER_COLORS[0]
+    colors = dict(zip(table.optimizer.unique(), palette, strict=False))
     size = 2.4 + 2.3 * n, 0.7 + 2.3 * -(-len(arms) // n)
     figure, axes = plt.subplots(-(-len(arms) // n), n, figsize=size, sharey="row", squeeze=False)
     for ax, arm in zip(axes.flat, arms, strict=False):

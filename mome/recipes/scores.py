@@ -67,17 +67,15 @@ class Scores(Table):
         return self.model.flops_to_score(self.rows_per_language * len(self.languages))
 
 
-def sweep_rate(setting, model, optimizer: str, factors, rate: str = "learning_rate") -> dict[float, Scores]:
-    """Return {factor: score} of a model trained at multiples of the scale's rate, 1 always among them.
+def sweep_rate(setting, model, optimizer: str, field: str, factors) -> dict[float, Scores]:
+    """Return {factor: score} of a model trained at multiples, 1 among them, of a rate, a field of the scale.
 
-    `rate` is a field of the optimizer. All else is the model's; scored is what it learns, on validation, a
-    modular model told each row's language.
+    All else is the model's. What it learns is scored on validation, a modular model told each row's language.
     """
-    role = "teacher" if model.kind() == "teacher" else "student"
-    base, found = setting.scale.make_optimizer(role, optimizer), {}
-    use = "told" if model.kind() == "moe" else ""
+    role, found = "teacher" if model.kind() == "teacher" else "student", {}
     for factor in sorted({1.0, *factors}):
-        tried = replace(model, optimizer=replace(base, **{rate: factor * getattr(base, rate)}))
-        scores = Scores.of(setting, tried, use)
+        scale = replace(setting.scale, **{field: factor * getattr(setting.scale, field)})
+        tried = replace(model, optimizer=scale.make_optimizer(role, optimizer))
+        scores = Scores.of(setting, tried, "told" if model.kind() == "moe" else "")
         found[factor] = replace(scores, languages=getattr(model, "languages", scores.languages))
     return found
