@@ -152,7 +152,7 @@ class Scale(Values):
 SCALES = {scale.name: scale for scale in (
     Scale("smoke", 60_000, 1_024, 64, teacher=Shape(2, 2, 96, False), student=Shape(2, 2, 48, False),
           expert=Shape(2, 2, 48, False), batch_size=8, teacher_batches=1, micro_batch_size=8,
-          teacher_tokens=240_000, student_tokens=18_000, optimizer="muon", muon_lr=4e-3, adamw_lr=2e-3,
+          teacher_tokens=240_000, student_tokens=18_000, optimizer="muon", muon_lr=8e-3, adamw_lr=2e-3,
           adamw_teacher_lr=1e-3, targets_per_token=16, evaluation_rows=48, curve_rows=12, evaluations=3,
           router_rows=400),
     Scale("laptop", 520_000, 4_096, 128, teacher=Shape(4, 4, 192, False), student=Shape(2, 4, 96, False),
