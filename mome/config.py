@@ -29,9 +29,9 @@ def runs_dir() -> Path:
     return home() / "runs"
 
 
-def notebook_paths() -> list[Path]:
-    """Return the numbered notebooks in order."""
-    return sorted((repository() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+def notebook_paths(is_numbered: bool = False) -> list[Path]:
+    """Return the notebooks in the order of their names; only the numbered ones make up a run of all."""
+    return sorted((repository() / "notebooks").glob(f"{'[0-9][0-9]_' if is_numbered else '[!.]'}*.ipynb"))
 
 
 def is_batch() -> bool:

@@ -82,7 +82,7 @@ class Scale(Values):
     micro_batch_size: int  # sequences per forward pass on one device
     teacher_tokens: int  # training tokens the teacher sees, all languages together
     student_tokens: int  # training tokens a student or expert sees, per language
-    optimizer: str  # muon or adamw
+    optimizer: str  # muon or adamw; `notebooks/rates.ipynb` sweeps the rates of both
     muon_lr: float  # of hidden matrices, in every model: the step is scaled to a matrix's shape
     adamw_lr: float  # of hidden matrices of students and experts, should AdamW move them
     adamw_teacher_lr: float

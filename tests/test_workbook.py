@@ -15,7 +15,7 @@ from mome.recipe import collect
 from mome.runs.needs import read_needs
 from mome.runs.parameters import check_parameters
 
-PATHS = notebook_paths()
+PATHS, NUMBERED = notebook_paths(), notebook_paths(is_numbered=True)
 CLAIMS = ("C1", "C2", "C3", "C4", "C5")
 SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 9_000, "teacher_tokens": 20_000,
          "student_tokens": 5_000, "evaluation_rows": 16, "curve_rows": 8, "router_rows": 150,
@@ -23,8 +23,9 @@ SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 9_000, "teache
 
 
 def test_the_five_notebooks_of_the_workbook_are_there():
-    assert [path.stem for path in PATHS][:5] == ["01_dataset_creation", "02_router_comparison", "03_kd_alpha",
-                                                 "04_moe_variants", "05_catastrophic_forgetting"]
+    assert [path.stem for path in NUMBERED][:5] == [
+        "01_dataset_creation", "02_router_comparison", "03_kd_alpha", "04_moe_variants",
+        "05_catastrophic_forgetting"]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -78,7 +79,7 @@ def finished_run(tmp_path_factory):
     return home / "out"
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
 def test_a_notebook_runs_through_and_leaves_metrics_findings_and_figures(path, finished_run):
     metrics = json.loads((finished_run / path.stem / "metrics.json").read_text())
     assert metrics["findings"] and metrics["figures"]
@@ -92,7 +93,7 @@ def test_a_notebook_runs_through_and_leaves_metrics_findings_and_figures(path, f
 
 def test_every_need_of_the_run_is_there_and_the_same_command_builds_nothing(finished_run, monkeypatch):
     monkeypatch.setenv("MOME_HOME", str(finished_run.parent))
-    for path in PATHS:
+    for path in NUMBERED:
         values = json.loads((finished_run / path.stem / "config.json").read_text())["parameters"]
         needs = read_needs(path, {**values, "out": ""})
         assert collect(needs) and not make_plan(needs).missing

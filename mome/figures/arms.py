@@ -91,6 +91,35 @@ def draw_curves(ax: plt.Axes, part: pd.DataFrame, x: str, y: str, color, name: s
     ax.plot(mean.index / 1e3, mean, color=color, lw=2.2, marker="o", ms=ms, label=language_name(name))
 
 
+def plot_rates(table: pd.DataFrame, label: str) -> plt.Figure:
+    """Nats per token against the learning rate, a panel per arm, a line per optimizer, seeds as points.
+
+    Columns: arm, optimizer, factor (of the scale's rate, which is dotted), seed, nats_per_token. A line is
+    the mean, its lowest point filled. Four panels stand in a row and share its y axis.
+    """
+    arms, n = table.arm.unique(), min(4, table.arm.nunique())
+    palette = style.BLUE, style.ORANGE, style.OTHER_COLORS[1], style.OTHER_COLORS[0]
+    colors = dict(zip(table.optimizer.unique(), palette, strict=False))
+    size = 2.4 + 2.3 * n, 0.7 + 2.3 * -(-len(arms) // n)
+    figure, axes = plt.subplots(-(-len(arms) // n), n, figsize=size, sharey="row", squeeze=False)
+    for ax, arm in zip(axes.flat, arms, strict=False):
+        for name, part in table[table.arm == arm].groupby("optimizer", sort=False):
+            mean, color = part.groupby("factor").nats_per_token.mean(), colors[name]
+            ax.scatter(part.factor, part.nats_per_token, s=10, color=color, alpha=0.5, lw=0)
+            ax.plot(mean, color=color, lw=1.7)
+            ax.plot(mean.idxmin(), mean.min(), "o", ms=7, color=color)
+        ax.axvline(1, color="grey", ls=":", lw=1.2, zorder=0)
+        ax.set_title(arm, fontsize=9)
+        style.set_log_ticks(ax, table.factor)
+    for ax in axes.flat[len(arms):]:
+        ax.remove()
+    for name, color in colors.items():
+        axes[0, -1].plot([], [], "o-", color=color, label=name)
+    figure.supxlabel("learning rate, as a multiple of the scale's (log scale)", fontsize=9.5)
+    figure.supylabel(label, fontsize=9.5)
+    return style.put_legend(axes[0, -1])
+
+
 def plot_lines(table: pd.DataFrame, x: str, y: str, by: str, xlabel: str, ylabel: str, *,
                panel: str | None = None, bounds: dict[str, float] | None = None,
                colors: dict[str, str] | None = None, log_x: bool = False, markers: bool = True) -> plt.Figure:

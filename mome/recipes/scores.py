@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mome.checks import check_choice, check_range
 from mome.data import SPLITS
@@ -65,3 +65,17 @@ class Scores(Table):
 
     def work(self) -> float:
         return self.model.flops_to_score(self.rows_per_language * len(self.languages))
+
+
+def sweep_rate(setting, model, optimizer: str, field: str, factors) -> dict[float, Scores]:
+    """Return {factor: score} of a model trained at multiples, 1 among them, of a rate, a field of the scale.
+
+    All else is the model's. What it learns is scored on validation, a modular model told each row's language.
+    """
+    role, found = "teacher" if model.kind() == "teacher" else "student", {}
+    for factor in sorted({1.0, *factors}):
+        scale = replace(setting.scale, **{field: factor * getattr(setting.scale, field)})
+        tried = replace(model, optimizer=scale.make_optimizer(role, optimizer))
+        scores = Scores.of(setting, tried, "told" if model.kind() == "moe" else "")
+        found[factor] = replace(scores, languages=getattr(model, "languages", scores.languages))
+    return found

@@ -43,7 +43,7 @@ def check_entry(path: Path) -> dict:
     with suppress(KeyError, TypeError):
         figures, findings = entry["figures"], entry["findings"]
         texts = [item["caption"] for item in figures] + [item["text"] for item in findings]
-        if (re.fullmatch(r"\d\d_\w+", entry["notebook"]) and re.fullmatch(r"[^|/\\<>`]+", entry["run"])
+        if (re.fullmatch(r"[\w-]+", entry["notebook"]) and re.fullmatch(r"[^|/\\<>`]+", entry["run"])
                 and all(re.fullmatch(r"[\w-]+", name)
                         for name in [*entry["tables"], *(item["name"] for item in figures)])
                 and all(item["claim"] in ("", *CLAIMS) and item["verdict"] in ("", *FINDING_VERDICTS)
@@ -53,6 +53,11 @@ def check_entry(path: Path) -> dict:
                 and all(isinstance(text, str) for text in texts)):
             return entry
     raise ValueError(f"{path} is not what a run writes; remove its folder, or run it again")
+
+
+def short_name(notebook: str) -> str:
+    """Return what stands for a notebook in titles and file names: its number, else its name."""
+    return re.match(r"\d\d(?=_)|.*", notebook)[0]
 
 
 def read_runs(folders) -> pd.DataFrame:

@@ -29,11 +29,11 @@ def find_notebook(name: str) -> Path:
 
 
 def plan_run(only: list[str], parameters: dict, out: Path) -> list[NotebookRun]:
-    """Return a run of each chosen notebook, or of all, into `out/<notebook>`: values checked, needs declared.
+    """Return a run of each chosen notebook, or of all with a number, into `out/<notebook>`, needs declared.
 
     A parameter goes to the notebooks that declare it; ValueError when none of them does.
     """
-    paths = list(dict.fromkeys(map(find_notebook, only))) or notebook_paths()
+    paths = list(dict.fromkeys(map(find_notebook, only))) or notebook_paths(is_numbered=True)
     if len({path.stem for path in paths}) < len(paths):
         raise ValueError(f"only={only!r} holds two notebooks of one name; run them into folders of their own")
     spec = {"notebooks": [{"notebook": str(path)} for path in paths], "parameters": parameters}

@@ -1,11 +1,13 @@
-"""A run's figures and claims, copied to where a reader of the repository meets them."""
+"""A run's figures, claims and chosen values, copied to where a reader of the repository meets them."""
 
 import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
+
 from mome.config import repository
-from mome.runs.compare import read_metrics
+from mome.runs.compare import read_metrics, short_name
 from mome.store import write_text
 
 
@@ -13,7 +15,8 @@ def publish(out: Path) -> list[Path]:
     """Copy a run's figures to `figures/`, its claims between README.md's marks; return what was written.
 
     Figures and claims of notebooks that the run does not hold stay, each claim names its run. Figures of a
-    notebook that it does hold and that are no longer made go.
+    notebook that it does hold and that are no longer made go. A notebook without a number chooses values of
+    the scale: its tables go along as CSV.
     """
     entries, readme, figures = read_metrics(out), repository() / "README.md", repository() / "figures"
     if not entries:
@@ -25,11 +28,15 @@ def publish(out: Path) -> list[Path]:
     figures.mkdir(exist_ok=True)
     rows = {line[2:4]: line for line in marked[0].splitlines() if re.match(r"\| C\d ", line)}
     for entry in entries:
-        number = entry["notebook"][:2]
-        for old in figures.glob(f"{number}_*.png"):
+        short = short_name(entry["notebook"])
+        for old in figures.glob(f"{short}_*"):
             old.unlink()
         for name in (f"{figure['name']}.png" for figure in entry["figures"]):
-            written.append(shutil.copyfile(entry["folder"] / "figures" / name, figures / f"{number}_{name}"))
+            written.append(shutil.copyfile(entry["folder"] / "figures" / name, figures / f"{short}_{name}"))
+        for name in entry["tables"] if short == entry["notebook"] else []:
+            written.append(figures / f"{short}_{name}.csv")
+            table = pd.read_parquet(entry["folder"] / "tables" / f"{name}.parquet")
+            table.to_csv(written[-1], index=False, float_format="%.6g")
         for finding in filter(lambda finding: finding["claim"], entry["findings"]):
             measured = " ".join(finding["text"].split()).replace("|", "/")
             row = f"| {finding['claim']} | **{finding['verdict']}** | {measured} | `{entry['run']}` |"

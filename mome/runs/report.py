@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from mome.config import FIGURE_DPI, notebook_paths
-from mome.runs.compare import compare_runs, find_differences, read_metrics, read_runs
+from mome.runs.compare import compare_runs, find_differences, read_metrics, read_runs, short_name
 from mome.runs.parameters import read_cells
 from mome.runs.state import describe_state
 from mome.store import write_text
@@ -42,7 +42,7 @@ def make_section(entry: dict, entries: list[dict]) -> dict:
     """Return what the page tells of one run; of several of one notebook the title says what differs."""
     folder, equals = entry["folder"], [other for other in entries if other["notebook"] == entry["notebook"]]
     differing = find_differences(other["parameters"] for other in equals).iloc[equals.index(entry)].dropna()
-    title = " · ".join([entry["notebook"][:2], find_title(entry["notebook"]),
+    title = " · ".join([short_name(entry["notebook"]), find_title(entry["notebook"]),
                         *(f"{name} {value}" for name, value in differing.items())])
     return {**entry, "title": title, "link": title if len(equals) > 1 else entry["notebook"],
             "figures": [read_figure(folder / "figures" / f"{figure['name']}.png", figure["caption"])

@@ -140,3 +140,22 @@ def test_every_language_has_a_bar_of_its_value_and_colour_with_room_above(labels
     assert same_color(ax.patches[0].get_facecolor(), style.LANGUAGE_COLORS["py"])
     assert [text.get_text() for text in ax.texts] == ["120", "80"]
     assert (ax.get_ylabel(), ax.get_ylim()[1]) == ("perplexity", pytest.approx(1.12 * 120.4))
+
+
+def test_an_arms_panel_shows_seeds_their_mean_its_best_and_the_scales_rate(labels_of, legend_of):
+    table = pd.DataFrame([{"arm": f"arm {arm}", "optimizer": optimizer, "factor": factor, "seed": seed,
+                           "nats_per_token": nats + seed} for arm in range(5) for seed in (0, 1)
+                          for factor, nats in ((0.5, 5.0), (1.0, 4.0), (2.0, 3.0))
+                          for optimizer in ("Muon", "AdamW")])
+    is_left_out = (table.arm == "arm 4") & ((table.optimizer == "Muon") | (table.factor == 2))
+    figure = arms.plot_rates(table[~is_left_out], "nats")
+    assert [ax.get_title() for ax in figure.axes] == [f"arm {arm}" for arm in range(5)]
+    mean, best, _, _, scales = figure.axes[0].lines
+    np.testing.assert_allclose(mean.get_xydata(), [[0.5, 5.5], [1, 4.5], [2, 3.5]])
+    assert (best.get_xydata().tolist(), scales.get_xdata()) == ([[2, 3.5]], [1, 1])
+    assert [len(points.get_offsets()) for points in figure.axes[0].collections] == [6, 6]
+    last = figure.axes[4]
+    assert last.lines[1].get_xydata().tolist() == [[1, 4.5]]  # the best of those that were tried
+    assert same_color(last.lines[0].get_color(), figure.axes[0].lines[2].get_color())  # AdamW's everywhere
+    assert (last.get_xscale(), labels_of(last.xaxis)) == ("log", ["0.5", "1", "2"])
+    assert legend_of(figure.axes[3]) == ["Muon", "AdamW"]

@@ -101,9 +101,9 @@ def test_parameters_of_a_sweep_reach_the_notebooks_that_have_them_and_one_must(m
 
 @pytest.fixture
 def workbook(make_toy, tmp_path, monkeypatch):
-    """A workbook of two notebooks."""
+    """A workbook of two notebooks with numbers and one without."""
     (tmp_path / "notebooks").mkdir()
-    for name in ("03_kd_alpha", "04_moe"):
+    for name in ("03_kd_alpha", "04_moe", "rates"):
         make_toy(name=name).rename(tmp_path / "notebooks" / f"{name}.ipynb")
     monkeypatch.setattr("mome.config.repository", lambda: tmp_path)
     return tmp_path / "notebooks"
@@ -117,11 +117,12 @@ def test_a_notebook_is_found_by_number_name_or_path(name, workbook):
 
 @pytest.mark.parametrize("name", ["0", "9", "", "0x", "nowhere.ipynb", "3 4"])
 def test_a_notebook_that_is_none_or_several_is_refused_with_those_that_are_there(name, workbook):
-    with pytest.raises(ValueError, match=r"notebook='.*03_kd_alpha, 04_moe"):
+    with pytest.raises(ValueError, match=r"notebook='.*03_kd_alpha, 04_moe, rates"):
         find_notebook(name)
 
 
-def test_a_run_is_each_notebook_chosen_or_all_in_a_folder_of_its_name(workbook, tmp_path):
+def test_a_run_is_each_notebook_chosen_or_all_with_a_number_in_a_folder_of_its_name(workbook, tmp_path):
+    assert [run.folder for run in plan_run(["rates"], {}, tmp_path)] == [tmp_path / "rates"]
     assert [run.folder for run in plan_run([], {}, tmp_path / "out")] == [tmp_path / "out/03_kd_alpha",
                                                                           tmp_path / "out/04_moe"]
     runs = plan_run(["4", "04_moe"], {"x": 5}, tmp_path / "out")

@@ -39,17 +39,14 @@ def test_a_cell_that_is_missing_or_fails_is_named_with_the_cause(cell, words, ma
     assert all(word in str(error.value) for word in words), error.value
 
 
-def test_a_plan_loads_no_torch_and_builds_nothing(make_toy, tmp_path):
-    path = make_toy(needs="from mome.recipes.setting import open_setting\n"
-                          "from mome.recipes.teacher import Targets\n"
-                          "needs = [Targets.of(open_setting(scale, corpus, languages, overrides))]")
+def test_a_plan_loads_no_torch_and_builds_nothing(tmp_path):
     code = ("import sys; from mome.cli.main import main; code = main(sys.argv[1:]); "
             "print(sorted({'torch', 'transformers', 'papermill', 'distributed'} & {*sys.modules})); "
             "sys.exit(code)")
-    done = subprocess.run([sys.executable, "-c", code, "plan", str(path)], capture_output=True, text=True,
-                          check=False)
+    words = ["plan", "rates", "--scale", "smoke", "--corpus", "mini"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "0 there, 4 to build"
+    assert done.stdout.startswith("0 there, ")
     assert "critical path" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
     assert not (tmp_path / "home").exists()

@@ -1,6 +1,7 @@
 """The committed notebooks' cells of parameters, and the committed sweep."""
 
 import ast
+from dataclasses import replace
 from types import SimpleNamespace
 
 import papermill
@@ -11,7 +12,9 @@ from papermill.parameterize import parameterize_notebook
 from mome.cli.values import read_sweep
 from mome.config import notebook_paths, repository
 from mome.runs.grid import plan_sweep
-from mome.runs.parameters import COMMON_PARAMETERS, declared_parameters
+from mome.runs.needs import read_needs
+from mome.runs.parameters import COMMON_PARAMETERS, check_parameters, declared_parameters
+from mome.scales import SCALES
 
 PATHS = notebook_paths()
 
@@ -32,6 +35,24 @@ def test_the_example_of_a_sweep_can_be_planned(monkeypatch, tmp_path):
     runs = plan_sweep({**spec, "parameters": {**spec.get("parameters", {}), "corpus": "mini"}},
                       tmp_path / "out")
     assert len(runs) > len(spec["notebooks"])
+
+
+def test_a_sweep_of_rates_tries_as_many_in_every_arm_and_changes_nothing_else(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOME_HOME", str(tmp_path))
+    path = repository() / "notebooks/rates.ipynb"
+    needs = read_needs(path, check_parameters(path, {"scale": "smoke", "corpus": "mini", "rates": [0.5, 4]}))
+    for (_, optimizer, field, _), tried in needs.items():
+        rate = "other_rate" if field == "other_lr" else "learning_rate"
+        models = [score.model for score in tried.values()]
+        assert [getattr(model.optimizer, rate) for model in models] == [
+            pytest.approx(factor * getattr(SCALES["smoke"], field)) for factor in tried]
+        assert {model.optimizer.kind for model in models} == {optimizer}
+        changed = {replace(model, optimizer=replace(model.optimizer, **{rate: 1.0})).name for model in models}
+        assert len(changed) == 1
+    tries = [sorted((arm, field == "other_lr", *tried) for (arm, by, field, _), tried in needs.items()
+                    if by == optimizer) for optimizer in ("muon", "adamw")]
+    assert tries[0] == tries[1] and len(tries[0]) == 9
+    assert all(tried == [0.5, 1.0, 4.0] for _, is_other, *tried in tries[0] if not is_other)
 
 
 def test_a_misspelt_parameter_given_to_papermill_itself_stops_in_the_setup_cell(monkeypatch):

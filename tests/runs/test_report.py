@@ -106,6 +106,15 @@ def test_publishing_replaces_the_claims_and_figures_of_what_ran_and_keeps_the_ot
     assert str(checkout / "README.md") in capsys.readouterr().out
 
 
+def test_of_a_notebook_without_a_number_the_tables_are_published_too(checkout, tmp_path):
+    (checkout / "figures/rates_gone.csv").touch()
+    write_run(tmp_path / "night/rates", GOOD | {"notebook": "rates"})
+    assert main(["publish", str(tmp_path / "night")]) == 0
+    names = sorted(path.name for path in (checkout / "figures").iterdir())
+    assert names == ["02_kept.png", "03_old.png", "rates_f.png", "rates_t.csv"]
+    assert (checkout / "figures/rates_t.csv").read_text().startswith("a\n<i>0</i>\n<i>1</i>\n")
+
+
 def test_a_readme_without_its_marks_is_refused_before_a_figure_goes(checkout, tmp_path, capsys):
     (checkout / "README.md").write_text("nothing")
     write_run(tmp_path / "night/03_kd_alpha", GOOD)
