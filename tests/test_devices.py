@@ -13,7 +13,7 @@ from fake_device import DEVICE, fake_device, is_held
 from transformers import GPT2Model
 
 from mome import store
-from mome.bench import kd, modular
+from mome.bench import kd, modular, step
 from mome.config import notebook_paths, repository
 from mome.engine import build_here
 from mome.evaluate.uses import score_model
@@ -167,6 +167,7 @@ def test_benchmarks_run_on_the_device(built, monkeypatch):
     monkeypatch.setattr(kd, "VOCABULARIES", ())
     monkeypatch.setattr(kd, "CONTEXTS", ())
     scale = resolve_scale("smoke", TINY)
-    for table in (kd.bench_kd(scale, 1), modular.bench_modular(scale, LANGUAGES, 1)):
+    for table in (kd.bench_kd(scale, 1), modular.bench_modular(scale, LANGUAGES, 1),
+                  step.bench_step(scale, LANGUAGES, 1)):
         assert len(table) > 5
     assert kd.bench_precision(scale)["choice"] in ("no", "bf16")

@@ -9,7 +9,7 @@ from collections import defaultdict
 import torch
 from torch.optim.adamw import adamw
 
-from mome.train.products import is_fast, multiply_plain
+from mome.train.products import multiply_plain
 
 # p(x) = a x + b x^3 + c x^5, three in turn: each takes what the last has left nearest to 1 in the worst case,
 # from singular values of 0.01 to 1 on (a linear program over a grid). They end within 1 +- WORST.
@@ -17,17 +17,16 @@ STEPS = ((8.0934, -23.6205, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.977
 LEAST, WORST = 0.01, 0.27
 
 
-def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
-    """Return about U V^T of each matrix U S V^T, (..., N, M), whatever its scale; zeros stay zeros.
+def orthogonalize(matrices: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return about U V^T of each matrix U S V^T, of one short side N, whatever its scale; zeros stay zeros.
 
     Singular values of at least LEAST times the largest end within 1 +- WORST, smaller ones below, 0 at 0.
     All steps are polynomials of the small product X X^T: the long side is passed twice, not six times.
     """
-    tiny, step, product = torch.finfo(matrices.dtype).tiny, None, None
-    x = matrices / matrices.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)  # or small squares would be 0
-    is_wide = x.shape[-2] <= x.shape[-1]
-    short = x if is_wide else x.mT
-    gram = multiply_plain(short, short)
+    tiny, step, product = torch.finfo(matrices[0].dtype).tiny, None, None
+    scaled = [matrix / matrix.abs().amax().clamp_min(tiny) for matrix in matrices]  # or squares could be 0
+    wide = [x if x.shape[0] <= x.shape[1] else x.T for x in scaled]
+    gram = torch.stack([multiply_plain(x, x) for x in wide])
     square = multiply_plain(gram, gram)
     # Its root bounds the largest eigenvalue, far closer than the trace does.
     bound = torch.linalg.matrix_norm(square, keepdim=True).sqrt().clamp_min(tiny**0.25)
@@ -39,15 +38,14 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
         step = gram.mul(b).add_(square, alpha=c)
         step.diagonal(dim1=-2, dim2=-1).add_(a)
         product = step if product is None else multiply_plain(step, product)
-    product = product / bound.sqrt()
-    return multiply_plain(product, x.mT) if is_wide else multiply_plain(x, product)
+    parts = zip(product / bound.sqrt(), scaled, wide, strict=True)
+    return [multiply_plain(part, x.T) if x is short else multiply_plain(x, part) for part, x, short in parts]
 
 
 class Muon(torch.optim.Optimizer):
     """Groups with `is_hidden` hold matrices (in, out) that take steps of `lr` sqrt(max(1, out / in)) U V^T.
 
-    The others take AdamW's. Small matrices of one shape, of all layers and experts, are stacked: few products
-    cost less than many. Large ones step one by one, in a processor's cache.
+    The others take AdamW's. Hidden matrices of one short side, of all layers and experts, are taken together.
     """
 
     def __init__(self, groups: list[dict], momentum: float, betas: tuple[float, float]):
@@ -64,11 +62,10 @@ class Muon(torch.optim.Optimizer):
 
     def step_hidden(self, group: dict, weights: list[torch.Tensor]) -> None:
         alike = defaultdict(list)
-        for number, weight in enumerate(weights):
-            alike[number if is_fast(weight, weight) else tuple(weight.shape)].append(weight)
+        for weight in weights:
+            alike[min(weight.shape)].append(weight)
         for part in alike.values():
-            ahead = [self.look_ahead(weight, group["momentum"]) for weight in part]
-            factors = orthogonalize(torch.stack(ahead)) if len(part) > 1 else map(orthogonalize, ahead)
+            factors = orthogonalize([self.look_ahead(weight, group["momentum"]) for weight in part])
             for weight, factor in zip(part, factors, strict=True):
                 rate = group["lr"] * max(1.0, weight.shape[1] / weight.shape[0]) ** 0.5
                 weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(factor, alpha=-rate)

@@ -25,6 +25,8 @@ def multiply(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = 
 
 def multiply_plain(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return x weight^T of two matrices, or of each two of stacks, without a gradient."""
+    if x.dim() == 3 and is_fast(x[0], weight[0]):
+        return torch.stack(list(map(multiply_plain, x, weight)))
     return linear(x, weight, None, "none", [], "") if x.dim() == 2 and is_fast(x, weight) else x @ weight.mT
 
 
