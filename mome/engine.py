@@ -263,13 +263,15 @@ def run_task(spec: str, path: str, version: str, parents: list[dict]) -> dict:
     """
     from distributed import Reschedule, get_worker, secede
 
-    recipe, worker, cores = read_spec(spec), get_worker(), list_cores()
-    key, result = worker.get_current_task(), {"name": recipe.name, "is_optional": recipe.is_optional}
+    worker, cores = get_worker(), list_cores()
+    key = worker.get_current_task()
+    if unfit := find_unfit(path, "", version, worker):  # it came after the command had looked at its workers
+        return {"name": key, "is_optional": False, "error": f"worker {worker.address} {unfit}"}
+    recipe = read_spec(spec)
+    result = {"name": recipe.name, "is_optional": recipe.is_optional}
     for parent in parents:
         if parent["error"] and (recipe.is_optional or not parent["is_optional"]):
             return result | {"error": f"not tried, since {parent['name']} failed"}
-    if unfit := find_unfit(path, "", version, worker):  # it came after the command had looked at its workers
-        return result | {"error": f"worker {worker.address} {unfit}"}
 
     def tell(**event) -> None:
         if key not in worker.state.tasks or worker.state.tasks[key].state == "cancelled":

@@ -16,6 +16,7 @@ from kill_campaign import Campaign, find_differences
 
 from mome import board, store
 from mome.cli.main import main
+from mome.engine import build_here
 from mome.runs.grid import plan_sweep
 from mome.runs.state import lock_name, run_state
 
@@ -109,11 +110,9 @@ def test_a_run_that_fills_the_disk_fails_with_a_sentence_and_runs_when_there_is_
 
 
 def test_a_command_whose_every_process_is_killed_ends_as_if_nobody_had(make_toy, tmp_path):
-    toy, rng = make_toy(needs=TRAINED), random.Random(1)
-    words = ["sweep", str(toy), "-p", f"overrides={json.dumps(SMALL)}"]
-    calm, struck = (Campaign([*words, "--out", str(tmp_path / name / "out")], tmp_path / name, interval=0.2)
-                    for name in ("calm", "struck"))
-    calm.run([], 1, rng)
+    toy, rng = str(make_toy(needs=TRAINED)), random.Random(1)
+    words = ["sweep", toy, "-p", f"overrides={json.dumps(SMALL)}", "--out", str(tmp_path / "out")]
+    struck = Campaign(words, tmp_path / "struck", interval=0.2)
     process = struck.start()
     wait_for(lambda: list(struck.home.glob("data/store/unfinished-student-*/checkpoint.safetensors")), 60)
     assert "student" in struck.strike("worker", signal.SIGKILL, rng)
@@ -121,7 +120,10 @@ def test_a_command_whose_every_process_is_killed_ends_as_if_nobody_had(make_toy,
         wait_for(lambda: struck.list_family()["kernel"], 60)
         assert f"{number.name} to a {kind}" in struck.strike(kind, number, rng)
     assert process.wait(timeout=20) == -signal.SIGTERM
-    assert struck.run([], 1, rng) and not find_differences(calm.home, struck.home)
+    assert struck.run([], 1, rng)
+    spec = {"notebooks": [{"notebook": toy, "parameters": {"overrides": SMALL}}]}
+    build_here([run.needs for run in plan_sweep(spec)])  # into another home, by nobody disturbed
+    assert not find_differences(tmp_path / "home/data", struck.home / "data")
 
 
 def test_after_the_command_is_killed_no_process_is_left(toy, tmp_path):
