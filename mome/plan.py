@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 from mome import store
@@ -26,7 +27,7 @@ class Plan:
     def sum_seconds(self, recipes: list[Recipe]) -> float:
         return sum(self.seconds[recipe.name] for recipe in recipes)
 
-    @property
+    @cached_property
     def chain(self) -> list[Recipe]:
         """The critical path through what is missing: the longest chain of parents, first to last."""
         chains: dict[str, list[Recipe]] = {}

@@ -143,7 +143,6 @@ def test_no_process_is_left_when_the_main_process_is_killed(own_home, tmp_path, 
     assert not store.is_locked(Counter(2000).name)  # nothing stays in the way of the next command
 
 
-@pytest.mark.xfail(strict=False, reason="open fault: 1 s alone, over 20 s in the whole suite")
 def test_an_interrupt_stops_within_seconds_with_a_sentence_and_the_same_command_goes_on(own_home, tmp_path):
     log = tmp_path / "log"
     main = start_main(MAIN.format(log=str(log)))

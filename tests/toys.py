@@ -1,5 +1,6 @@
 """Recipes that take a moment: what the engine's tests build in place of trainings."""
 
+import functools
 import json
 import os
 import signal
@@ -96,6 +97,8 @@ def wait_until(is_so, seconds=30):
 
 
 def start_main(code, **options):
+    """Return a process that runs the code; it hears Ctrl-C though a shell runs the tests in the background."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     options = {"env": environment, "stderr": subprocess.PIPE, "text": True, **options}
-    return subprocess.Popen([sys.executable, "-c", code], **options)
+    hears = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # ignored signals are inherited
+    return subprocess.Popen([sys.executable, "-c", code], preexec_fn=hears, **options)
