@@ -97,7 +97,7 @@ def wait_until(is_so, seconds=30):
 
 
 def start_main(code, **options):
-    """Return a process that runs the code; it hears Ctrl-C though a shell runs the tests in the background."""
+    """Return a process that runs the code; it hears Ctrl-C though a shell runs the tests in background."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     options = {"env": environment, "stderr": subprocess.PIPE, "text": True, **options}
     hears = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # ignored signals are inherited
