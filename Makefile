@@ -6,7 +6,7 @@ CORPUS ?= auto
 VENV := .venv
 RUN := $(VENV)/bin/python -m mome run --corpus $(CORPUS) --seeds $(SEEDS)
 
-.PHONY: workbook smoke plan test lab clean
+.PHONY: workbook smoke plan test lowest lab clean
 
 workbook: $(VENV)/installed
 	$(RUN) --scale $(SCALE)
@@ -20,6 +20,15 @@ smoke: $(VENV)/installed
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest
 
+# The suite on the lowest versions that pyproject.toml allows (torch comes with CUDA then: several GB).
+lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)-lowest/bin/uv pip compile --quiet --resolution lowest-direct --extra dev pyproject.toml --output-file $(VENV)-lowest/pins.txt
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest -r $(VENV)-lowest/pins.txt
+	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest --no-deps -e .
+	$(VENV)-lowest/bin/python -m pytest
+
 lab: $(VENV)/installed
 	$(VENV)/bin/jupyter lab notebooks
 
@@ -30,4 +39,4 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) data/store runs
+	rm -rf $(VENV) $(VENV)-lowest data/store runs
