@@ -158,7 +158,7 @@ SCALES = {scale.name: scale for scale in (
     Scale("laptop", 520_000, 4_096, 128, teacher=Shape(4, 4, 192, False), student=Shape(2, 4, 96, False),
           expert=Shape(2, 4, 96, False), batch_size=4, teacher_batches=2, micro_batch_size=4,
           teacher_tokens=1_200_000, student_tokens=128_000, optimizer="muon", muon_lr=4e-3, adamw_lr=1e-3,
-          adamw_teacher_lr=1e-3, targets_per_token=32, evaluation_rows=160, curve_rows=16, evaluations=6,
+          adamw_teacher_lr=5e-4, targets_per_token=32, evaluation_rows=160, curve_rows=16, evaluations=6,
           router_rows=2_000),
     # Sizes of the paper, whose experts' head is untied; more tokens can be asked for with `overrides`.
     Scale("paper", 500_000_000, 32_000, 1_024, teacher=Shape(24, 16, 1_024), student=Shape(12, 12, 768),

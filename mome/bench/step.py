@@ -1,7 +1,6 @@
 """Where a training step's time goes, and how near it comes to what the machine can multiply."""
 
 import itertools
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,7 @@ from mome.models.gpt2 import build_gpt2
 from mome.recipes.students import shape_dense
 from mome.scales import Scale
 from mome.train.batches import make_batch
-from mome.train.device import find_device, make_accelerator
+from mome.train.device import clip_gradients, find_device, make_accelerator
 from mome.train.loop import take_gradient
 from mome.train.optimizer import make_optimizer
 from mome.train.products import multiply
@@ -82,7 +81,7 @@ def time_parts(model, n_told: int, batch_size: int, scale: Scale, scored: float)
         marks[:] = [("", read_clock())]
         take_gradient(accelerator, model.train(), loss_fn, rows, next(batches), 1.0, scale.micro_batch_size)
         end("body")
-        accelerator.clip_grad_norm_(model.parameters(), optimizer.max_grad_norm or math.inf)
+        clip_gradients(accelerator, list(model.parameters()), optimizer.max_grad_norm)
         end("clipping")
         stepper.step()
         stepper.zero_grad()

@@ -24,6 +24,14 @@ def make_accelerator(mixed_precision: str = "no") -> Accelerator:
                        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1))
 
 
+def clip_gradients(accelerator: Accelerator, weights: list[torch.nn.Parameter], most: float) -> torch.Tensor:
+    """Return the norm of all gradients, then scale them down to a norm of `most`; 0 leaves them alone."""
+    if most:
+        return accelerator.clip_grad_norm_(weights, most)
+    accelerator.unscale_gradients()  # fp16's
+    return torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+
+
 def sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
     """Leave in every process the sum of all processes' gradients, in one exchange for each type of number.
 

@@ -1,6 +1,5 @@
 """The one training loop: a loss function in, a history out; interrupted and resumed equals uninterrupted."""
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from mome.progress import progress
 from mome.scales import Optimizer
 from mome.train.batches import deal_rows, make_batch
 from mome.train.checkpoint import Checkpoint, get_random_state
-from mome.train.device import make_accelerator, sum_gradients
+from mome.train.device import clip_gradients, make_accelerator, sum_gradients
 from mome.train.optimizer import learning_rate_at, make_optimizer
 
 
@@ -54,7 +53,7 @@ def train_model(model: torch.nn.Module, loss_fn: Callable, plan: np.ndarray, row
             try:
                 alpha = schedule(history)
                 row = take_gradient(accelerator, model, loss_fn, rows, plan[step], alpha, micro_batch_size)
-                norm = accelerator.clip_grad_norm_(model.parameters(), optimizer.max_grad_norm or math.inf)
+                norm = clip_gradients(accelerator, list(model.parameters()), optimizer.max_grad_norm)
                 row["grad_norm"] = float(norm)
                 check_finite(row, accelerator.scaler, f"{text}: step {step + 1} of {steps}")
             except (KeyboardInterrupt, FloatingPointError):

@@ -1,6 +1,5 @@
 """What ways of taking a step cost, measured in turn."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,7 +9,7 @@ import pandas as pd
 import torch
 
 from mome.scales import Optimizer, Scale
-from mome.train.device import make_accelerator
+from mome.train.device import clip_gradients, make_accelerator
 from mome.train.loop import take_gradient
 from mome.train.optimizer import make_optimizer
 
@@ -30,7 +29,7 @@ def make_step(model: torch.nn.Module, loss_fn: Callable, rows: np.ndarray, batch
     def step() -> None:
         take_gradient(accelerator, model, loss_fn, rows, next(batches), 0.5, micro_batch_size)
         if is_updated:
-            accelerator.clip_grad_norm_(model.parameters(), optimizer.max_grad_norm or math.inf)
+            clip_gradients(accelerator, list(model.parameters()), optimizer.max_grad_norm)
             stepper.step()
         stepper.zero_grad()
 
