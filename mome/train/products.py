@@ -50,7 +50,7 @@ def multiply_stacks(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 @cache
 def stays_exact() -> bool:
-    """Return whether `multiply_stacks` is in float32: yes unless the processor multiplies bfloat16 (AMX)."""
+    """Return whether `multiply_stacks` is in float32 here; by units for bfloat16 (AMX) it would not be."""
     x = torch.full((2, 256, 256), 1 + 2**-12, dtype=torch.float32, device="cpu")  # to bfloat16 and TF32 a 1
     return torch.allclose(multiply_stacks(x, x), 256 * x * x, rtol=1e-6)
 

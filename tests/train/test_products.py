@@ -72,12 +72,14 @@ def test_stacks_stay_with_torch_where_onednn_would_round_to_bfloat16(monkeypatch
 
 
 def test_torchs_precision_is_afterwards_what_it_was():
-    settings = torch.backends.mkldnn.matmul
-    before, stack = settings.fp32_precision, torch.ones(2, 8, 8)
-    multiply_stacks(stack, stack)
-    with pytest.raises(RuntimeError):
-        multiply_stacks(stack, torch.ones(2, 8, 9))
-    assert settings.fp32_precision == before
+    settings, stack = torch.backends.mkldnn.matmul, torch.ones(2, 8, 8)
+    for before in ("ieee", settings.fp32_precision):
+        settings.fp32_precision = before
+        multiply_stacks(stack, stack)
+        assert settings.fp32_precision == before
+        with pytest.raises(RuntimeError):
+            multiply_stacks(stack, torch.ones(2, 8, 9))
+        assert settings.fp32_precision == before
 
 
 def test_all_layers_of_all_models_take_them(tmp_path):
