@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from transformers import GPT2Model
 
+from mome.train.products import multiply
+
 
 def can_stack(body: GPT2Model) -> bool:
     """Return whether `run_stacked` does what this body does: no dropout or checkpointing, plain attention."""
@@ -34,11 +36,11 @@ def run_stacked(bodies: list[GPT2Model], embeddings: torch.Tensor) -> torch.Tens
 def project_stacked(layers: list[nn.Module], hidden: torch.Tensor) -> torch.Tensor:
     """Return (E, N, D') of hidden (E, N, D), part e through layer e."""
     weights, biases = (torch.stack([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
-    return torch.baddbmm(biases.unsqueeze(1), hidden, weights)
+    return multiply(hidden, weights.mT, biases)
 
 
 def normalize_stacked(norms: list[nn.LayerNorm], hidden: torch.Tensor) -> torch.Tensor:
     """Return (E, N, D) of hidden (E, N, D), part e through norm e."""
     weights, biases = (torch.stack([getattr(norm, name) for norm in norms]) for name in ("weight", "bias"))
     normal = nn.functional.layer_norm(hidden, hidden.shape[-1:], eps=norms[0].eps)
-    return normal * weights.unsqueeze(1) + biases.unsqueeze(1)
+    return torch.addcmul(biases.unsqueeze(1), normal, weights.unsqueeze(1))
