@@ -127,6 +127,7 @@ def fake_device(monkeypatch):
         patch.setattr(torch, "tensor", make("tensor"))
         patch.setattr(torch, "as_tensor", make("as_tensor"))
         patch.setattr(torch, "Event", Mock())  # of the device's queue, where transformers waits for it
+        patch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *version: True)  # torch 2.9 asks it
         patch.setattr(torch, "Generator", Generator)
         patch.setattr("mome.distill.targets.Generator", Generator)
         patch.setitem(PartialState()._shared_state, "device", DEVICE)
