@@ -1,9 +1,9 @@
-import pytest
+from cases import each
 
 from mome.cli.main import main
 
 
-@pytest.mark.parametrize(("words", "said"), [
+@each("words, said", [
     (["twin"], ["what='twin'", "teacher, student, PLE"]), (["teacher", "--scale", "big"], ["scale='big'"]),
     (["PLE", "--seed", "-1"], ["seed=-1"]), (["student", "--overrides", "{context: 1}"], ["context=1", "2"]),
     (["student", "--overrides", "{"], ["overrides='{'", "YAML"]),
@@ -15,13 +15,12 @@ def test_training_one_model_checks_what_it_is_given(words, said, built, capsys):
     assert not built
 
 
-@pytest.mark.parametrize(("what", "kind"),
-                         [("teacher", "teacher"), ("student", "student"), ("JEET", "moe"),
-                          ("PLE branched", "moe")])
+@each("what, kind", [("teacher", "teacher"), ("student", "student"), ("JEET", "moe"),
+        ("PLE branched", "moe")])
 def test_a_model_is_trained_by_the_engine_and_counts_as_used(what, kind, built, tmp_path, monkeypatch):
     words = ["train", what, "--corpus", "mini", "--scale", "smoke", "--seed", "5", "--workers", "1"]
     assert main(words) == 1  # nothing was built, so there is no folder to print
-    (recipe, workers, _), = built
+    recipe, workers, _ = built.pop()
     assert workers == 1 and recipe.seed == 5 and recipe.kind().startswith(kind)
     noted = (tmp_path / "home/runs/train/needs.txt").read_text().splitlines()
     assert noted[-1] == recipe.name and {parent.name for parent in recipe.parents().values()} <= set(noted)
@@ -38,7 +37,7 @@ def test_in_several_processes_a_model_is_trained_in_place_and_one_process_speaks
     assert capsys.readouterr().out == "" and not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize(("words", "said"), [
+@each("words, said", [
     (["--seed", "-1"], "split_seed=-1"), (["--vocab-size", "10"], "vocab_size=10"),
     (["--languages", "en,xx"], "'xx'"),
     (["--shares", "en=2"], "shares="), (["--shares", "en=2,en=1"], "each name once"),
@@ -69,7 +68,7 @@ def test_the_options_of_a_data_set_are_in_its_recipe(built, tmp_path):
     assert (recipe.split_seed, recipe.context) == (4, 32)
 
 
-@pytest.mark.parametrize(("words", "said"), [
+@each("words, said", [
     (["kd", "--repeats", "0"], "repeats=0"), (["router", "--languages", "en"], "at least two"),
     (["moe", "--scale", "huge"], "scale='huge'")])
 def test_a_benchmark_checks_what_it_is_given(words, said, built, capsys):
