@@ -11,7 +11,7 @@ def each(names: str, cases):
     """Return a decorator that runs a test for each case in turn; the first that fails is named.
 
     `names` are parameters of the test, by commas; a case is a tuple of their values, or the one value itself.
-    After each case `monkeypatch` is undone, and what it added to `tmp_path` is removed.
+    After each case `monkeypatch` is undone, `caplog` cleared, and what came into `tmp_path` removed.
     """
     keys, cases = names.replace(",", " ").split(), list(cases)
     assert cases, "there is no case"
@@ -37,6 +37,8 @@ def each(names: str, cases):
                     except BaseException as error:  # pytest's "did not raise" is no Exception
                         error.add_note(f"case: {given}")
                         raise
+                if "caplog" in fixtures:
+                    fixtures["caplog"].clear()
                 for path in set(folder.iterdir()) - before if folder else ():
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
