@@ -54,9 +54,6 @@ def test_what_is_optional_may_fail_and_what_it_alone_is_made_from_too(own_home, 
         engine.build([wish, Number(5, parts=(Number(2, act="raise"),))], workers=1)
     assert engine.find_excused(make_plan(wish)) == {wish.name, wish.parts[0].name}
     assert engine.find_excused(make_plan([wish, wish.parts[0]])) == {wish.name}
-    top = Number(3, parts=(Number(1), Number(2)))
-    engine.build_here(top)  # without a cluster
-    assert top.open() == 6 and not make_plan(top).missing
 
 
 def test_a_worker_that_is_killed_loses_nothing_but_its_step(own_home, tmp_path):
@@ -216,3 +213,9 @@ def test_the_version_of_the_code_follows_every_file_of_it(monkeypatch, tmp_path)
         Path(tmp_path / "wing/b.py").write_text(content)
         hashes.add(engine.hash_package.__wrapped__())
     assert len(hashes) == 2
+
+
+def test_recipes_are_built_here_without_a_cluster(own_home):
+    top = Number(3, parts=(Number(1), Number(2)))
+    engine.build_here(top)
+    assert top.open() == 6 and not make_plan(top).missing

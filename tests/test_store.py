@@ -11,10 +11,13 @@ from mome import store
 from mome.checks import describe_error
 
 
-def test_what_fails_leaves_nothing_and_what_is_not_there_is_said_by_name(own_home):
+def test_what_fails_leaves_nothing_under_its_name_nor_beside_it(own_home):
     with pytest.raises(ArithmeticError):
         Number(1, act="raise").keep()
     assert [path.name for path in store.store_dir().iterdir()] == ["locks"]
+
+
+def test_what_is_not_there_is_said_by_name(own_home):
     with pytest.raises(store.NotBuilt, match=f"{Number(7).name} is not built"):
         Number(7).open()
 

@@ -51,11 +51,14 @@ def test_a_shape_counts_the_weights_of_the_model_that_it_makes_and_refuses_what_
     assert Shape(2, 2, 16).weights(300, 32) == count_parameters(build_gpt2(Shape(2, 2, 16), 300, 32, seed=0))
 
 
-def test_values_of_a_scale_are_overridden_shapes_in_part_and_steps_are_tokens_over_those_of_a_step():
+def test_single_values_of_a_scale_are_overridden_and_shapes_in_part():
     scale = resolve_scale("smoke", {"student": {"n_layer": 5}, "shares": {"fr": 1, "en": 2}})
     assert scale.student == replace(SCALES["smoke"].student, n_layer=5)
     assert scale.shares == (("en", 2.0), ("fr", 1.0))
     assert replace(scale, student=SCALES["smoke"].student, shares="equal") == SCALES["smoke"]
+
+
+def test_the_steps_of_a_scale_are_its_tokens_over_those_of_a_step():
     sizes = {"student_tokens": 5_120, "teacher_tokens": 51_200, "context": 64, "batch_size": 8}
     scale = resolve_scale("smoke", sizes)
     assert (scale.tokens_per_step, scale.student_steps, scale.teacher_steps) == (512, 10, 100)

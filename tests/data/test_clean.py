@@ -101,15 +101,21 @@ def test_code_keeps_its_lines_and_loses_equal_files():
         "untranslated_lines": 0, "equal_articles": 3}
 
 
-def test_cleaning_leaves_its_argument_alone_keeps_languages_in_order_and_compares_no_two_of_code():
+def test_equal_files_of_two_code_languages_stay():
+    cleaned, counts = clean_documents(table(("py", "a", "x = 1"), ("ruby", "a", "x = 1")))
+    assert (len(cleaned), counts.equal_articles.tolist()) == (2, [0, 0])
+
+
+def test_cleaning_leaves_what_it_was_given_alone():
     given = table(("en", "a", "x\r\nx"), ("py", "a", "y\r\n"))
     before = given.copy()
     clean_documents(given)
     pd.testing.assert_frame_equal(given, before)
+
+
+def test_cleaning_keeps_the_order_of_languages_and_sorts_their_articles():
     cleaned, _ = clean_documents(table(("fr", "b", "x"), ("en", "b", "y"), ("fr", "a", "z")))
     assert list(texts_of(cleaned)) == [("fr", "a"), ("fr", "b"), ("en", "b")]
-    cleaned, counts = clean_documents(table(("py", "a", "x = 1"), ("ruby", "a", "x = 1")))
-    assert (len(cleaned), counts.equal_articles.tolist()) == (2, [0, 0])
 
 
 def test_cleaning_twice_removes_nothing_more_and_leaves_no_natural_line_twice(documents):

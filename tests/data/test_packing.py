@@ -280,8 +280,11 @@ def test_documents_lie_end_to_end_and_a_row_is_named_by_where_it_begins(context,
     assert article_ids == articles
 
 
-def test_a_row_that_begins_with_a_document_is_named_by_it_and_the_largest_token_id_fits():
+def test_a_row_that_begins_with_a_document_is_named_by_it():
     assert pack(DOCUMENT_IDS, ["a", "b", "c"], 1)[1] == ["a"] * 3 + ["b"] * 5 + ["c"] * 3
+
+
+def test_no_documents_give_no_rows_and_the_largest_token_id_of_the_largest_vocabulary_fits():
     assert pack([], [], 4)[0].shape == (0, 4)
     assert pack([[65_535, 0]], ["a"], 2)[0].tolist() == [[65_535, 0]]
 
@@ -340,11 +343,13 @@ def test_the_steps_start_with_what_was_read_and_end_with_the_documents(tables, d
             assert own.loc[step].tolist() == [removed[f"articles_{name}"], removed[f"characters_{name}"]]
 
 
-def test_train_tokens_keep_within_budget_and_bound_and_documents_have_the_tokens_and_bytes_of_their_texts(
-        built, sizes, packed, tables):
+def test_train_tokens_keep_within_the_budget_and_the_bound(built, sizes):
     tokens = built[1]["tokens"]["train"].values()
     assert max(tokens) <= sizes["tokens_per_language"]
     assert 100 * (max(tokens) - min(tokens)) / max(tokens) <= sizes["max_diff_percent"]
+
+
+def test_the_table_of_documents_has_tokens_and_bytes_that_agree_with_their_texts(packed, tables):
     table = tables["documents"]
     assert list(table.columns) == ["language", "article_id", "text", "split", "n_tokens", "n_bytes", "kept"]
     assert table.n_bytes.tolist() == [len(text.encode()) for text in table.text]

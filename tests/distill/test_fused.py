@@ -248,16 +248,18 @@ def test_chunks_and_the_size_of_the_batch_change_nothing(
     assert_close(torch.cat([single for _, single in singles]), gradient)
 
 
-def test_only_the_loss_carries_a_gradient_none_goes_to_the_teacher_and_no_labels_cost_nothing(
-        random_logits, labels):
+def test_a_batch_without_labels_costs_nothing(random_logits, labels):
+    ignored, teacher = torch.full_like(labels, -100), random_logits(2)
+    values = combined_loss(random_logits(1), ignored, 0.3, "jsd", teacher_logits=teacher)
+    assert all(value == 0 for value in values.values())
+
+
+def test_only_the_loss_carries_a_gradient_and_the_teacher_gets_none(random_logits, labels):
     student, teacher = random_logits(1).requires_grad_(), random_logits(2).requires_grad_()
     values = combined_loss(student, labels, 0.3, "forward_kl", teacher_logits=teacher)
     assert {name for name, value in values.items() if value.requires_grad} == {"loss"}
     values["loss"].backward()
     assert teacher.grad is None
-    ignored, teacher = torch.full_like(labels, -100), random_logits(2)
-    values = combined_loss(random_logits(1), ignored, 0.3, "jsd", teacher_logits=teacher)
-    assert all(value == 0 for value in values.values())
 
 
 def test_a_gradient_follows_the_scale_of_its_loss_and_is_given_once(random_logits, labels, derive):

@@ -57,17 +57,20 @@ def test_sequences_of_one_article_are_drawn_together():
     assert together == pytest.approx(once)
 
 
-def test_one_seed_or_article_alone_gives_no_interval_and_different_sequences_are_refused():
-    one, other = scores([30.0, 10.0], ["a", "a"]), scores([10.0, 10.0], ["a", "a"])
-    difference, low, high = bootstrap_difference(one, other)
-    assert difference == pytest.approx(1.0)
-    assert np.isnan([low, high]).all()
-    with pytest.raises(ValueError, match="same sequences"):
-        bootstrap_difference(scores([1.0], ["a"]), scores([1.0], ["b"]))
+def test_one_seed_or_article_alone_gives_no_interval():
     assert mean_interval(np.array([3.0])) == (3.0, 3.0, 3.0)
     mean, low, high = paired_interval([3.0], [1.0])
     assert mean == 2.0
     assert np.isnan([low, high]).all()
+    one, other = scores([30.0, 10.0], ["a", "a"]), scores([10.0, 10.0], ["a", "a"])
+    difference, low, high = bootstrap_difference(one, other)
+    assert difference == pytest.approx(1.0)
+    assert np.isnan([low, high]).all()
+
+
+def test_a_bootstrap_of_different_sequences_is_refused():
+    with pytest.raises(ValueError, match="same sequences"):
+        bootstrap_difference(scores([1.0], ["a"]), scores([1.0], ["b"]))
 
 
 @each("never_predicted", [[], [0, 2]])
@@ -104,10 +107,13 @@ def test_bootstrapped_scores_are_scikit_learns_within_their_intervals():
     assert (without_errors[["value", "low", "high"]] == 1).all(axis=None)
 
 
-def test_fewer_articles_give_a_wider_interval_that_depends_on_the_seed_only():
+def test_fewer_articles_give_a_wider_interval_though_the_sequences_are_as_many():
     few, many = (bootstrap_scores(predictions_of(*sizes, 0.8), LANGUAGES).query("language == 'all'")
                  for sizes in ((30, 40), (300, 4)))
     assert (few.high - few.low).mean() > 2 * (many.high - many.low).mean()
+
+
+def test_the_bootstrap_of_scores_depends_on_its_seed_only():
     predictions = predictions_of(60, 2, 0.8)
     first, again, other = (bootstrap_scores(predictions, LANGUAGES, seed=seed) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(first, again)

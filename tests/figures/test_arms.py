@@ -33,10 +33,13 @@ def test_every_arm_has_its_seeds_as_points_with_mean_and_interval_first_arm_on_t
     assert figure.get_size_inches() == pytest.approx((2.2 + 2 * 2.9, 1.5 + 2 * 0.42))
 
 
-def test_an_arm_without_values_leaves_its_row_empty_and_bounds_are_drawn_in_the_panels_that_have_them():
+def test_an_arm_without_values_in_a_panel_leaves_its_row_empty():
     ax = arms.plot_arms(RESULTS, "perplexity", "").axes[1]
     assert [set(collection.get_offsets()[:, 1]) for collection in ax.collections] == [{1.0}]
     assert same_color(ax.collections[0].get_facecolor()[0][:3], style.LANGUAGE_COLORS["py"])
+
+
+def test_bounds_are_drawn_in_the_panels_that_have_them_and_other_panels_are_blue():
     table = RESULTS.rename(columns={"language": "unit"})
     figure = arms.plot_arms(table, "perplexity", "", panel="unit", bounds={"teacher": {"en": 60.0}})
     drawn = [[line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] for ax in figure.axes]

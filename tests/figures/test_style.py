@@ -49,13 +49,16 @@ def test_a_log_axis_has_ticks_where_it_was_told_or_plain_numbers_at_1_2_3_and_5(
     assert ax.yaxis.get_major_formatter()(20, 0) == "20"
 
 
-def test_a_level_is_drawn_at_its_height_with_its_name_and_spaces_of_a_token_become_visible():
-    assert style.visible(" a\n\t$b") == r"·a\n\t\$b"
-    assert style.visible("    x  ") == "·x4x··"
+def test_a_level_is_drawn_at_its_height_with_its_name_at_its_side():
     _, ax = plt.subplots()
     style.draw_level(ax, 2.5, "bound", 0.99, "right")
     assert set(ax.lines[0].get_ydata()) == {2.5}
     assert (ax.texts[0].get_text(), ax.texts[0].get_position()) == ("bound", (0.99, 2.5))
+
+
+def test_spaces_and_line_ends_of_a_token_become_visible():
+    assert style.visible(" a\n\t$b") == r"·a\n\t\$b"
+    assert style.visible("    x  ") == "·x4x··"
 
 
 def test_the_legend_stands_right_of_the_axes():

@@ -104,7 +104,7 @@ def test_targets_or_a_teacher_that_a_student_does_not_use_change_nothing(tiny_se
         assert replace(student, **sources).name == student.name
 
 
-def test_every_option_makes_another_student_and_titles_tell_the_arms_of_a_chapter_apart(tiny_setting):
+def test_every_option_makes_another_student_and_the_same_ones_the_same(tiny_setting):
     def name(languages=("en",), seed=0, *arguments, **options):
         return Student.of(tiny_setting, languages, seed, *arguments, **options).name
 
@@ -114,6 +114,9 @@ def test_every_option_makes_another_student_and_titles_tell_the_arms_of_a_chapte
              name(["en"], 0, HARD_LABELS), name(["en"], 0, Objective("jsd"))]
     assert len(set(names)) == len(names)
     assert name() == names[0]
+
+
+def test_titles_tell_the_arms_of_a_chapter_apart(tiny_setting):
     arms = [(HARD_LABELS, {}), (HARD_LABELS, {"token_share": 1.9}), (Objective(), {"tail": "lumped"}),
             *((objective, {}) for objective in (
                 Objective(), Objective(alpha=0.1), Objective(schedule="dwa"), Objective("forward_kl"),

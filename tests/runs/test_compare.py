@@ -141,7 +141,7 @@ def test_clean_tells_kind_size_age_and_users(built, tmp_path, monkeypatch, capsy
     assert [built[2].name, "corpus", "2.5", "0.0", "unused"] in lines
 
 
-def test_what_a_used_thing_was_made_from_is_used_and_what_is_being_built_stays(built, tmp_path):
+def test_what_a_used_thing_was_made_from_is_used(built, tmp_path):
     names = [recipe.name for recipe in built]
     manifest = built[1].folder / "manifest.json"
     manifest.write_text(json.dumps({**store.read_json(manifest), "parents": {"corpus": names[2], "odd": 3}}))
@@ -149,6 +149,9 @@ def test_what_a_used_thing_was_made_from_is_used_and_what_is_being_built_stays(b
     assert [states[name] for name in names] == ["used", "used", "used", "unused"]
     manifest.write_text("{")
     assert find_unused([tmp_path / "home/runs"]).set_index("folder").state[names[2]] == "unused"
+
+
+def test_what_is_being_built_when_it_is_to_be_removed_stays(built):
     table = find_unused([])
     with store.lock_of(built[0].name), pytest.raises(TimeoutError):
         compare.remove_unused(table[table.folder == built[0].name])

@@ -102,15 +102,19 @@ def test_a_full_disk_fails_the_run_and_leaves_it_to_be_tried_again(plan_toy, mon
     assert "No space left" in describe_state(run.folder)
 
 
-def test_a_run_travels_to_a_worker_as_json_with_its_places_unless_its_notebook_changed_since(plan_toy, toy):
+def test_a_notebook_that_changed_since_it_was_planned_is_refused(plan_toy, toy):
+    run = plan_toy()[0]
+    toy.write_text(toy.read_text().replace("x * x", "x + x"))
+    with pytest.raises(ValueError, match="has changed since"):
+        run.keep()
+    assert not run.folder.exists()
+
+
+def test_a_run_travels_to_a_worker_as_json_with_its_places(plan_toy):
     run = plan_toy(x=[2, 3])[1]
     again = read_spec(write_spec(run))
     assert again == run
     assert (again.folder, again.path, again.title) == (run.folder, run.path, "notebook 09_toy x=3")
-    toy.write_text(toy.read_text().replace("x * x", "x + x"))
-    with pytest.raises(ValueError, match="has changed since"):
-        again.keep()
-    assert not run.folder.exists()
 
 
 def test_what_another_process_executes_is_left_to_it_and_said_to_be_running(plan_toy):

@@ -111,8 +111,11 @@ def test_a_notebook_is_found_by_number_name_or_path_and_else_refused_with_those_
     path = workbook / "03_kd_alpha.ipynb"
     assert [find_notebook(name) for name in ("3", "03", "03_kd", "03_kd_alpha", str(path))] == [path] * 5
     for name in ("0", "9", "", "0x", "nowhere.ipynb", "3 4"):
-        with pytest.raises(ValueError, match=rf"notebook='{name}.*03_kd_alpha, 04_moe, rates"):
+        with pytest.raises(ValueError, match=rf"notebook='{name}' does not.*03_kd_alpha, 04_moe, rates"):
             find_notebook(name)
+    path.rename(workbook / "rates_of_all.ipynb")
+    with pytest.raises(ValueError, match="notebook='rate' is several"):
+        find_notebook("rate")
 
 
 def test_a_run_is_each_notebook_chosen_or_all_with_a_number_in_a_folder_of_its_name(workbook, tmp_path):
