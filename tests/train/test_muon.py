@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from cases import each
 
 from mome.train import muon
 from mome.train.muon import LEAST, STEPS, WORST, Muon, orthogonalize
@@ -19,7 +20,7 @@ def with_values(values, n_rows, n_columns):
     return (left * torch.tensor(values).double()) @ right.mT, left @ right.mT
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (64, 64), (128, 384), (512, 128), (1, 40), (40, 1)])
+@each("shape", [(1, 1), (2, 3), (64, 64), (128, 384), (512, 128), (1, 40), (40, 1)])
 def test_large_singular_values_end_near_one_and_none_above(shape):
     matrix = random_matrices(1, *shape)
     before = torch.linalg.svdvals(matrix[0])
@@ -44,7 +45,7 @@ def test_a_direction_without_gradient_takes_no_step():
     assert (values[2:] < 1e-3).all() and (values[:2] > 1 - WORST - 0.01).all()
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e30])
+@each("scale", [1e-30, 1e30])
 def test_the_scale_does_not_matter(scale):
     matrix = random_matrices(2, 8, 5)
     for scaled, plain in zip(orthogonalize(matrix * scale), orthogonalize(matrix), strict=True):
@@ -92,6 +93,13 @@ def test_a_first_step_moves_along_the_gradients_factor_wider_outputs_further():
         assert torch.allclose(weight.data, -0.1 * factor * orthogonalize(weight.grad[None])[0], atol=1e-6)
 
 
+def test_a_weight_without_gradient_stays_and_keeps_no_state():
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    stepper = make_muon([weight])
+    stepper.step()
+    assert (weight == 1).all() and not stepper.state[weight]
+
+
 def test_weights_decay_by_the_rate_and_matrices_of_one_shape_do_not_mix():
     alone, first, second = (torch.nn.Parameter(torch.ones(3, 3)) for _ in range(3))
     for weight, seed in ((alone, 1), (first, 1), (second, 2)):
@@ -112,10 +120,3 @@ def test_what_is_not_hidden_takes_the_steps_of_adamw():
         stepper.step()
         adamw.step()
     assert torch.allclose(mine, theirs, atol=1e-6)
-
-
-def test_a_weight_without_gradient_stays_and_keeps_no_state():
-    weight = torch.nn.Parameter(torch.ones(2, 2))
-    stepper = make_muon([weight])
-    stepper.step()
-    assert (weight == 1).all() and not stepper.state[weight]
