@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cases import each
 from toys import Counter, Number, Wish, start_main, wait_until
 
 from mome import engine, store
@@ -127,7 +126,7 @@ if __name__ == "__main__":
 """
 
 
-@each("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_is_left_when_the_main_process_is_killed(own_home, tmp_path, number):
     log = tmp_path / "log"
     main = start_main(MAIN.format(log=str(log)))
@@ -176,7 +175,8 @@ def test_a_second_interrupt_ends_the_command_at_once(own_home, tmp_path):
     wait_until(lambda: all(not process.is_running() or process.status() == "zombie" for process in family), 5)
 
 
-@each("name, value", [("MOME_WORKERS", "0"), ("MOME_WORKERS", "two"), ("MOME_WORKERS_PER_GPU", "-1")])
+@pytest.mark.parametrize("name, value", [
+    ("MOME_WORKERS", "0"), ("MOME_WORKERS", "two"), ("MOME_WORKERS_PER_GPU", "-1")])
 def test_a_number_of_workers_that_is_none_is_refused(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=f"{name}='{value}'"):
@@ -192,7 +192,7 @@ def test_there_is_a_worker_a_core_without_affinity_and_gpus_are_those_that_the_u
         assert engine.list_gpus() == gpus
 
 
-@each("given, seen", [({}, ["0", "1", "0", "1", "", "", ""]),
+@pytest.mark.parametrize("given, seen", [({}, ["0", "1", "0", "1", "", "", ""]),
                       ({"MOME_WORKERS_PER_GPU": "1"}, ["0", "1", "", "", "", "", ""])])
 def test_a_gpu_has_as_many_workers_as_the_environment_says(monkeypatch, own_home, given, seen):
     for name, value in {"CUDA_VISIBLE_DEVICES": "0,1", **given}.items():

@@ -4,7 +4,6 @@ import platform
 import subprocess
 
 import pytest
-from cases import each
 from toys import Counter, Number, start_main
 
 from mome import store
@@ -64,7 +63,7 @@ def test_who_is_killed_gives_back_its_lock_and_its_place(own_home):
     assert not list((store.store_dir() / "locks").glob("*.holder"))
 
 
-@each("damage, word", [
+@pytest.mark.parametrize("damage, word", [
     (lambda path: path.unlink(), "gone"), (lambda path: path.write_text("10000"), "bytes instead of 1"),
     (lambda path: path.write_text("7"), "SHA-256")])
 def test_a_file_that_is_gone_cut_off_or_changed_is_refused_by_name_one_of_another_time_is_not(

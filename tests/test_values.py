@@ -1,7 +1,6 @@
 from dataclasses import dataclass, field, replace
 
 import pytest
-from cases import each
 
 from mome.scales import SCALES, Shape, resolve_scale
 from mome.values import Values
@@ -27,7 +26,7 @@ def test_equal_values_become_equal_in_whatever_form_they_are_written():
     assert isinstance(other.number, float) and str(Thing(-0.0).number) == "0.0"
 
 
-@each("values, words", [
+@pytest.mark.parametrize("values, words", [
     ({"number": True}, ["number=True", "a finite number"]),
     ({"number": "2"}, ["number='2'", "a finite number"]),
     ({"number": float("nan")}, ["number=nan", "a finite number"]),
@@ -65,7 +64,7 @@ def test_the_steps_of_a_scale_are_its_tokens_over_those_of_a_step():
     assert resolve_scale("smoke", {"student_tokens": 1}).student_steps == 2
 
 
-@each("overrides, words", [
+@pytest.mark.parametrize("overrides, words", [
     ({"nope": 1}, ["overrides='nope'", "vocab_size"]), ({"vocab_size": 10}, ["vocab_size=10", "300"]),
     ({"context": 1}, ["context=1"]), ({"student": 3}, ["overrides['student']=3", "mapping", "n_layer"]),
     ({"student": {"depth": 1}}, ["overrides['student']='depth'", "n_layer"]),

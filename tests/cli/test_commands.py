@@ -1,9 +1,10 @@
-from cases import each
+
+import pytest
 
 from mome.cli.main import main
 
 
-@each("words, said", [
+@pytest.mark.parametrize("words, said", [
     (["train", "twin"], ["what='twin'", "teacher, student, PLE"]),
     (["train", "teacher", "--scale", "big"], ["scale='big'"]),
     (["train", "PLE", "--seed", "-1"], ["seed=-1"]),
@@ -20,7 +21,8 @@ def test_training_one_model_and_a_benchmark_check_what_they_are_given(words, sai
     assert not built
 
 
-@each("what, kind", [("teacher", "teacher"), ("student", "student"), ("PLE branched", "moe")])
+@pytest.mark.parametrize("what, kind", [
+    ("teacher", "teacher"), ("student", "student"), ("PLE branched", "moe")])
 def test_a_model_is_trained_by_the_engine_and_counts_as_used(what, kind, built, tmp_path, monkeypatch):
     words = ["train", what, "--corpus", "mini", "--scale", "smoke", "--seed", "5", "--workers", "1"]
     assert main(words) == 1  # nothing was built, so there is no folder to print
@@ -41,7 +43,7 @@ def test_in_several_processes_a_model_is_trained_in_place_and_one_process_speaks
     assert capsys.readouterr().out == "" and not (tmp_path / "home").exists()
 
 
-@each("words, said", [
+@pytest.mark.parametrize("words, said", [
     (["--seed", "-1"], "split_seed=-1"), (["--vocab-size", "10"], "vocab_size=10"),
     (["--languages", "en,xx"], "'xx'"),
     (["--shares", "en=2"], "shares="), (["--shares", "en=2,en=1"], "each name once"),

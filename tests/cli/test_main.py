@@ -2,7 +2,6 @@ import os
 import sys
 
 import pytest
-from cases import each
 
 from mome import engine
 from mome.cli import run
@@ -10,7 +9,7 @@ from mome.cli.main import main
 from mome.store import NotBuilt
 
 
-@each("words, said", [
+@pytest.mark.parametrize("words, said", [
     (["--scale", "huge"], ["scale='huge'", "smoke, laptop"]),
     (["--corpus", "wikipedia"], ["corpus='wikipedia'", "wiki40b"]),
     (["--corpus", "folder:/nowhere/at/all"], ["/nowhere/at/all"]),
@@ -32,7 +31,7 @@ def test_bad_input_exits_with_code_2_and_one_line_before_anything_is_built(words
     assert not built and not (tmp_path / "home").exists()
 
 
-@each("words, said", [
+@pytest.mark.parametrize("words, said", [
     (["9", "-p", "alhpa=0,1"], ["'alhpa'", "alphas"]),
     (["9", "-p", "alpha=0", "-p", "alphas=[1]"], ["'alphas'", "twice"]),
     (["9", "-p", "alpha"], ["'alpha'", "NAME=V"]), (["9", "-p", "out=here"], ["'out'", "--out"]),
@@ -116,8 +115,8 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(monkeypatch, cap
     assert capsys.readouterr().err == ""
 
 
-@each("command", ["run", "plan", "sweep", "data", "train", "bench", "runs", "report", "clean",
-        "publish"])
+@pytest.mark.parametrize("command", [
+    "run", "plan", "sweep", "data", "train", "bench", "runs", "report", "clean", "publish"])
 def test_each_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

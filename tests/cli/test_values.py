@@ -1,10 +1,9 @@
 import pytest
-from cases import each
 
 from mome.cli.values import read_pairs, read_sweep, read_yaml
 
 
-@each("text, value", [
+@pytest.mark.parametrize("text, value", [
     ("2e-3", 0.002), ("1E5", 1e5), ("-.5e+2", -50.0), ("3.", 3.0), ("-7", -7), ("010", "010"),
     ("1_000", 1000), ("no", "no"), ("y", "y"), ("true", True), ("False", False), ("2026-11-25", "2026-11-25"),
     ("1:30", "1:30"), ("e5", "e5"), ("1e", "1e"), ("0x10", "0x10"), ("null", None), ("~", None),
@@ -15,8 +14,9 @@ def test_plain_values_are_read_as_a_person_means_them(text, value):
     assert (read, type(read)) == (value, type(value))
 
 
-@each("text", ["{", "[0", "&a [*a]", "a: &b [1]\nc: *b", "!!python/object/apply:os.mkdir [hacked]",
-        "!!int x", 1000 * "[", "a: 1\na b", "!!int " + 5000 * "9"])
+@pytest.mark.parametrize("text", [
+    "{", "[0", "&a [*a]", "a: &b [1]\nc: *b", "!!python/object/apply:os.mkdir [hacked]",
+    "!!int x", 1000 * "[", "a: 1\na b", "!!int " + 5000 * "9"])
 def test_what_is_no_yaml_or_more_than_values_is_refused_by_name(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"^thing is not readable as YAML .*"):
@@ -44,7 +44,7 @@ def test_a_sweep_file_may_name_a_notebook_by_its_number(tmp_path):
         "notebooks": [{"notebook": "03", "grid": {"lr": [0.002, 10.0]}}], "parameters": {"languages": ["no"]}}
 
 
-@each("text, words", [
+@pytest.mark.parametrize("text, words", [
     ("[1, 2]", ["[1, 2]", "mapping of notebooks"]), ("notebooks: []", ["notebooks=[]", "empty"]),
     ("notbooks: []\nnotebooks: [{notebook: '03'}]", ["notbooks="]), ("notebooks: [3]", ["notebook 1", "'3'"]),
     ("notebooks: [{notebook: 3, grid: [1]}]", ["notebook 1: grid=[1]"]),

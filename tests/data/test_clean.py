@@ -4,7 +4,7 @@ import unicodedata
 
 import numpy as np
 import pandas as pd
-from cases import each
+import pytest
 
 from mome.data.clean import WORD, clean_documents, normalize
 
@@ -25,7 +25,7 @@ def texts_of(cleaned: pd.DataFrame) -> dict:
 
 # Normalize
 
-@each("text, expected", [
+@pytest.mark.parametrize("text, expected", [
     ("e\u0301te\u0301", "\u00e9t\u00e9"), ("\u1100\u1161", "가"), ("a\r\nb\rc\n", "a\nb\nc\n"),
     ("a\r\n\r\nb", "a\n\nb"),
     ("a\u2028b\u2029c\x85d", "a\nb\nc\nd"), ("a\0b\x07c\x7fd", "abcd"), ("\ufeffa\ufeffb", "ab"),
@@ -41,7 +41,7 @@ def test_a_text_is_composed_and_loses_what_no_reader_sees(text, expected):
     assert normalize(text) == expected
 
 
-@each("text", [
+@pytest.mark.parametrize("text", [
     "👩\u200d💻 👨\u200d👩\u200d👧", "می\u200cخواهم", "if x:\n\treturn\n\n", "  spaces  and\u00a0one ",
     "Grüße, 漢字 x\u0301"])
 def test_joined_emoji_tabs_and_all_that_is_seen_stay(text):
@@ -131,7 +131,7 @@ def test_cleaning_twice_removes_nothing_more_and_leaves_no_natural_line_twice(do
 
 # Words
 
-@each("text, words", [
+@pytest.mark.parametrize("text, words", [
     ("Don't stop, x_1!", ["Don", "t", "stop", "x_1"]), ("été, œuvre", ["été", "œuvre"]),
     ("한국어 문장", ["한국어", "문장"]), ("हिन्दी में पाठ।", ["हिन्दी", "में", "पाठ"]),
     ("我们2020年用iPhone。", ["我", "们", "2020", "年", "用", "iPhone"]), ("ไทยabc", ["ไ", "ท", "ย", "abc"]),

@@ -5,7 +5,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 
 from mome.data.clean import WORD
 from mome.data.copies import PERMUTATIONS, band_rows, find_copies, jaccard, shingles
@@ -86,7 +85,7 @@ def test_the_longest_bands_are_taken_that_find_a_pair_at_the_threshold_or_bands_
     assert band_rows(0.01) == 1
 
 
-@each("threshold, n_shared", [(0.5, 24), (0.8, 32), (0.2, 12)])
+@pytest.mark.parametrize("threshold, n_shared", [(0.5, 24), (0.8, 32), (0.2, 12)])
 def test_random_pairs_at_the_threshold_are_found_and_those_just_below_are_not(threshold, n_shared):
     generator, rows = np.random.default_rng(0), []
     for number in range(100):
@@ -103,7 +102,7 @@ def test_random_pairs_at_the_threshold_are_found_and_those_just_below_are_not(th
 
 # Copies
 
-@each("protected, dropped, language, other", [
+@pytest.mark.parametrize("protected, dropped, language, other", [
     ("validation", "train", "en", "en"), ("test", "train", "py", "en"), ("validation", "test", "en", "fr")])
 def test_planted_copies_above_the_threshold_are_found_and_none_below(protected, dropped, language, other):
     generator, rows = np.random.default_rng(3), []
@@ -189,7 +188,7 @@ def windows() -> pd.DataFrame:
     return split_table(*rows)
 
 
-@each("threshold", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
 def test_copies_are_those_that_comparing_all_pairs_finds(windows, threshold):
     values = [shingles(text) for text in windows.text]
     protected, expected = [], {}

@@ -6,7 +6,6 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
-from cases import each
 
 from mome.config import repository
 from mome.data import corpora, hub
@@ -90,7 +89,7 @@ def test_a_folder_is_read_from_the_path_that_is_given(tmp_path):
     assert read("folder", ["en"], f"{tmp_path}/corpus/") == expected
 
 
-@each("files", [{"de/a.csv": "Apfel"}, {"de/.a.txt": "Apfel"}, {}])
+@pytest.mark.parametrize("files", [{"de/a.csv": "Apfel"}, {"de/.a.txt": "Apfel"}, {}])
 def test_a_language_without_files_is_named_beside_those_there_before_anything_is_read(tmp_path, files):
     write(tmp_path, {"en/a.txt": "apple", ".git/a.txt": "no"} | files)
     documents = read_documents("folder", ["en", "de"], 1, True, NOWHERE, tmp_path)
@@ -109,7 +108,7 @@ def test_an_empty_absent_or_unnamed_folder_and_one_of_empty_files_are_refused_by
         read("folder", ["en"])
 
 
-@each("files", [
+@pytest.mark.parametrize("files", [
     {"en/a.txt": "apple", "en/a.md": "apple again"},
     {"en/a.txt": "apple", "en/b.jsonl": '{"text": "again", "article_id": "a"}'},
     {"en/a.jsonl": '{"text": "one", "article_id": "a"}\n{"text": "two", "article_id": "a"}'}])
@@ -122,14 +121,14 @@ def test_an_article_id_that_stands_twice_in_a_language_is_refused(tmp_path, file
 
 # Which sources and languages there are
 
-@each("source", ["auto", "help@2026-11-25", "folder:/home"])
+@pytest.mark.parametrize("source", ["auto", "help@2026-11-25", "folder:/home"])
 def test_a_source_is_one_of_five_names(source):
     message = f"source='{source}' is unknown; choose one of: help, wiki40b, reference, mini, folder"
     with pytest.raises(ValueError, match=message):
         read(source, ["en"])
 
 
-@each("source, language", [
+@pytest.mark.parametrize("source, language", [
     ("help", "ar"), ("wiki40b", "eu"), ("mini", "tlh"), ("reference", "eu")])
 def test_a_language_that_a_source_does_not_have_is_refused_beside_those_it_has(source, language):
     with pytest.raises(ValueError, match=f"languages='{language}' is unknown; choose one of: en, fr, de"):
@@ -159,7 +158,7 @@ def test_a_help_page_becomes_its_headings_paragraphs_and_code_lines_without_navi
         "Premier point", "Sub Main", '    Print "déjà"', "End Sub"]
 
 
-@each("html, text", [
+@pytest.mark.parametrize("html, text", [
     ('<html><head><meta charset="iso-8859-1"></head><div id="DisplayArea"><p>Grüße, œuvre</p></div>',
      "Grüße, œuvre"),
     ('<div id="DisplayArea"><p>one<br>two<br/>three</p></div>', "one two three"),
@@ -211,8 +210,8 @@ def test_python_documents_are_the_library_without_its_tests_and_tables(monkeypat
         read("help", ["py"])
 
 
-@each("missing", ["apt-get", "dpkg-deb"])
-@each("source", ["help", "reference"])
+@pytest.mark.parametrize("missing", ["apt-get", "dpkg-deb"])
+@pytest.mark.parametrize("source", ["help", "reference"])
 def test_without_the_package_tools_the_error_names_the_tool_and_other_corpora(monkeypatch, source, missing):
     monkeypatch.setattr(shutil, "which", lambda tool: None if tool == missing else f"/usr/bin/{tool}")
     message = f"corpus='{source}' needs {missing}.*'wiki40b', 'mini' or 'folder:PATH'"
@@ -371,7 +370,7 @@ def test_the_hub_is_told_how_much_is_wanted_and_where_to_keep_it(monkeypatch, tm
 
 # Which corpus is tried
 
-@each("tools, hub_answers, languages, expected", [
+@pytest.mark.parametrize("tools, hub_answers, languages, expected", [
     (True, True, ["en", "fr", "py"], ["help", "wiki40b", "mini"]),
     (True, False, ["en"], ["help", "mini"]),
     (False, True, ["en"], ["wiki40b", "mini"]),
@@ -384,7 +383,7 @@ def test_auto_tries_help_first_then_the_hub_then_mini_as_far_as_they_are_within_
     assert candidates[-1][1].startswith("neither the package servers nor the hub")
 
 
-@each("tools, lists, answers", [
+@pytest.mark.parametrize("tools, lists, answers", [
     (True, ["deb_Packages"], True), (True, ["deb_InRelease"], False), (True, [], False),
     (False, ["deb_Packages"], False)])
 def test_package_servers_answer_when_apt_is_here_and_brings_lists(monkeypatch, tools, lists, answers):
@@ -410,14 +409,14 @@ def test_auto_skips_a_source_that_lacks_a_language_and_asks_the_hub_only_when_he
     assert next(corpus_candidates("auto", ["en"]))[0] == "help"
 
 
-@each("languages", [["en", "fi"], ("py", "js")])
+@pytest.mark.parametrize("languages", [["en", "fi"], ("py", "js")])
 def test_auto_never_falls_to_a_mini_that_lacks_a_language(monkeypatch, languages):
     reach(monkeypatch, tools=False, hub_answers=False)
     with pytest.raises(CorpusUnavailable, match="no corpus within reach has all of them; check the network"):
         list(corpus_candidates("auto", languages))
 
 
-@each("reachable", [False, True])
+@pytest.mark.parametrize("reachable", [False, True])
 def test_a_corpus_chosen_by_name_never_falls_back(monkeypatch, tmp_path, reachable):
     reach(monkeypatch, tools=reachable, hub_answers=reachable)
     write(tmp_path, {"en/a.txt": "apple"})

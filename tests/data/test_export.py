@@ -10,7 +10,6 @@ import datasets
 import pandas as pd
 import pytest
 import yaml
-from cases import each
 from transformers import AutoTokenizer
 
 from mome.data import export
@@ -194,7 +193,7 @@ def test_the_card_names_source_and_licence_of_text_and_code_and_no_path(data_pat
         assert all(re.fullmatch(r"- [\w ]+: .{5,}\. Licence: .{3,}\.", line) for line in lines), lines
 
 
-@each("languages, sources", [(["en", "no"], ["Natural"]), (["py"], ["Code"])])
+@pytest.mark.parametrize("languages, sources", [(["en", "no"], ["Natural"]), (["py"], ["Code"])])
 def test_a_card_of_text_alone_or_code_alone_names_no_other_and_loads(documents, tmp_path, languages, sources):
     documents = documents.replace({"language": {"de": "no"}})  # Norwegian, which YAML would take for false
     some = documents[documents.language.isin(languages)].reset_index(drop=True)
@@ -229,7 +228,7 @@ def test_a_folder_that_holds_something_is_refused_and_left_as_it_is(data_path, t
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
-@each("gives_way", [True, False])
+@pytest.mark.parametrize("gives_way", [True, False])
 def test_an_empty_folder_is_filled(data_path, tmp_path, monkeypatch, gives_way):
     def replace(source, target, rename=os.replace):
         if Path(target).exists() and not gives_way:
@@ -254,7 +253,7 @@ def test_the_working_folder_is_refused_and_a_path_may_lead_back(data_path, tmp_p
     assert (tmp_path / "there" / "README.md").exists()
 
 
-@each("error, is_there", [(OSError("disk full"), False), (KeyboardInterrupt(), True)])
+@pytest.mark.parametrize("error, is_there", [(OSError("disk full"), False), (KeyboardInterrupt(), True)])
 def test_a_failure_on_the_way_leaves_no_half_folder(data_path, tmp_path, monkeypatch, error, is_there):
     def fail(*_, **__):
         raise error

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from cases import each
 
 from mome.config import repository
 from mome.data import folder as folders
@@ -57,7 +56,7 @@ def test_a_table_is_not_read_and_not_part_of_the_hash(tmp_path):
     assert hash_folder(tmp_path, ["en"]) == before
 
 
-@each("name", LEFTOVERS.values())
+@pytest.mark.parametrize("name", LEFTOVERS.values())
 def test_what_programs_leave_behind_is_neither_read_nor_part_of_the_hash(tmp_path, monkeypatch, name):
     # Not only because of its ending.
     monkeypatch.setattr(folders, "ENDINGS", folders.ENDINGS | {"", ".txt~", ".txt#", ".swp"})
@@ -115,7 +114,7 @@ def test_rows_have_their_own_ids_or_where_that_is_null_their_file_and_number(tmp
 
 # Letters
 
-@each("name, content, text", [
+@pytest.mark.parametrize("name, content, text", [
     ("a.txt", "apple".encode("utf-8-sig"), "apple"), ("a.jsonl", '{"text": "a"}'.encode("utf-8-sig"), "a"),
     ("a.jsonl", '{"text": "one\u2028two"}', "one\u2028two"),
     ("a.jsonl", '{"text": "one\x85two"}', "one\x85two"),
@@ -141,7 +140,7 @@ HALF = r"row 2 holds '\\ud.*half a character, so it is not"
 NO_TEXT = r"row \d is not allowed; every row must have a text"
 
 
-@each("name, content, said", [
+@pytest.mark.parametrize("name, content, said", [
     ("a.txt", "été".encode("latin-1"), f"{UNREADABLE} txt"),
     ("a.md", "été".encode("utf-16"), f"{UNREADABLE} md"),
     ("a.jsonl", '{"text": "été"}'.encode("latin-1"), f"{UNREADABLE} jsonl"),
@@ -171,7 +170,7 @@ def test_a_file_name_that_is_not_utf8_is_refused_in_words_that_can_be_printed(tm
     assert len(hash_folder(tmp_path, ["en"])) == 64
 
 
-@each("kept", [0, 100, -1])
+@pytest.mark.parametrize("kept", [0, 100, -1])
 def test_a_parquet_file_that_is_damaged_or_has_a_row_without_text_is_named(tmp_path, kept):
     write(tmp_path, {"en/good.txt": "good"})
     pd.DataFrame({"text": ["one", "two"]}).to_parquet(tmp_path / "en/a.parquet")

@@ -25,7 +25,6 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
-from cases import each
 
 from mome.data import hub
 from mome.data.corpora import read_documents
@@ -97,7 +96,7 @@ def read_disk(folder: Path) -> dict[str, bytes]:
 
 # A connection that is lost
 
-@each("lost", [[0, 3, 3, 4, 5, 17, 40, 41, 59], [12] * 5])
+@pytest.mark.parametrize("lost", [[0, 3, 3, 4, 5, 17, 40, 41, 59], [12] * 5])
 def test_an_interrupted_stream_gives_the_rows_of_an_undisturbed_one(tmp_path, lost):
     rows = {"en": make_articles("en", range(60))}
     undisturbed = download(tmp_path / "undisturbed", make_streams(rows)[0])
@@ -153,7 +152,7 @@ def test_it_gives_up_after_so_many_failures_without_progress_and_keeps_finished_
     assert "hub failed on en (ConnectionError: lost at row 12); attempt 2 of 6 in 1 s" in caplog.text
 
 
-@each("common_articles", [False, True])
+@pytest.mark.parametrize("common_articles", [False, True])
 def test_after_giving_up_the_next_call_goes_on_and_reads_nothing_again(tmp_path, common_articles):
     rows = {"en": make_articles("en", range(40)), "fr": make_articles("fr", reversed(range(40))),
             "py": make_code(10)}
@@ -198,7 +197,7 @@ def test_a_part_that_no_state_vouches_for_is_ignored_and_written_anew(tmp_path):
     assert read_disk(tmp_path / "cut") == read_disk(tmp_path / "whole")
 
 
-@each("written", [0, 5])
+@pytest.mark.parametrize("written", [0, 5])
 def test_an_interruption_between_part_and_state_loses_and_repeats_nothing(tmp_path, monkeypatch, written):
     rows, states, write_json = {"en": make_articles("en", range(40))}, [], hub.write_json
 
@@ -228,7 +227,7 @@ def test_only_articles_that_all_natural_languages_have_are_given(tmp_path):
     assert list(dict.fromkeys(row["language"] for row in given)) == list(rows)
 
 
-@each("articles, depth, common", [
+@pytest.mark.parametrize("articles, depth, common", [
     (10, 40, range(30, 40)), (11, 80, [*range(10), *range(30, 80)]), (61, 100, range(100))])
 def test_languages_are_read_to_one_depth_and_deeper_until_common_articles_hold_enough(
         tmp_path, articles, depth, common):
@@ -262,7 +261,7 @@ def test_code_takes_no_part_in_common_articles_and_is_read_to_its_own_cap(tmp_pa
     assert set(article_ids(given, "en")) == set(article_ids(given, "fr")) == set(named(range(20, 40)))
 
 
-@each("languages, common", [(["en", "fr", "py"], False), (["en", "py"], True)])
+@pytest.mark.parametrize("languages, common", [(["en", "fr", "py"], False), (["en", "py"], True)])
 def test_without_common_articles_each_language_is_read_to_its_own_cap(tmp_path, languages, common):
     rows = {"en": make_articles("en", range(100)), "fr": make_articles("fr", range(500, 510)),
             "py": make_code(100)}
@@ -377,7 +376,7 @@ def test_a_folder_laid_out_like_the_hub_gives_its_rows_in_their_order(tmp_path, 
     assert 100 < len(article_ids(given, "en")) < 120
 
 
-@each("language, parts", [("en", 13), ("py", 4)])
+@pytest.mark.parametrize("language, parts", [("en", 13), ("py", 4)])
 def test_a_killed_download_goes_on_within_a_row_group(tmp_path, hub_rows, language, parts):
     reading = hub.read_parts(tmp_path / language, ALL, hub.open_stream)
     for _ in range(parts):
@@ -579,7 +578,7 @@ def failing_reads(hub_folder, tmp_path_factory):
         return folder, server.failed, run_client(server, folder, [*PASSING, "down"])
 
 
-@each("fault", PASSING)
+@pytest.mark.parametrize("fault", PASSING)
 def test_the_rows_of_a_hub_that_fails_are_those_of_a_healthy_one(failing_reads, hub_folder, fault):
     (folder, failed, client), (_, rows) = failing_reads, hub_folder
     assert (folder / fault / "rows.parquet").exists(), client.stderr

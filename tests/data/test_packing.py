@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 
 from mome.data import packing
 from mome.data.clean import clean_documents
@@ -71,7 +70,7 @@ def test_alignment_keeps_code_and_articles_that_every_natural_language_has_and_r
         align(table(("en", "a", "x"), ("de", "b", "x"), ("py", "a", "x")))
 
 
-@each("common_articles", [True, False])
+@pytest.mark.parametrize("common_articles", [True, False])
 def test_an_article_that_french_lacks_goes_in_all_languages_or_in_none_as_asked(documents, common_articles):
     lacking = documents[~((documents.language == "fr") & (documents.article_id == "apple"))]
     kept, tables = select(lacking, common_articles=common_articles)
@@ -133,7 +132,7 @@ def test_code_and_text_are_drawn_apart_and_an_empty_split_is_given_the_next_arti
     assert [splits[name] for name in in_order] == ["validation", "test", *["train"] * 4]
 
 
-@each("seed", range(3))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_language_has_all_splits_though_languages_share_few_articles(seed):
     shared = [(language, f"shared{number}") for language in LANGUAGES for number in range(2)]
     own = [(language, f"{language}{number}") for language in LANGUAGES for number in range(4)]
@@ -159,7 +158,7 @@ def sizes_of(generator, **articles) -> pd.DataFrame:
                          for number, size in enumerate(generator.integers(20, 60, count))))
 
 
-@each("budget", [2_000, 10**9])
+@pytest.mark.parametrize("budget", [2_000, 10**9])
 def test_balance_keeps_languages_within_the_bound_and_the_budget(budget):
     for seed in range(2):
         n_tokens = sizes_of(np.random.default_rng(seed), en=300, fr=200, py=120)
@@ -221,7 +220,7 @@ def test_a_language_whose_documents_do_not_fit_lowers_the_target_of_all(monkeypa
         balance(n_tokens, 10**9, 0.5, seeds[0])
 
 
-@each("shares, weights", [
+@pytest.mark.parametrize("shares, weights", [
     ("equal", {"en": 1, "fr": 1, "py": 1}), ("imbalanced", {"en": 1, "fr": 0.5, "py": 0.25}),
     ((("py", 4.0), ("fr", 1.0), ("en", 2.0)), {"en": 0.5, "fr": 0.25, "py": 1}),
     ({"py": 0.1, "fr": 0.1, "en": 0.1}, {"en": 1, "fr": 1, "py": 1})])
@@ -229,9 +228,9 @@ def test_weights_are_parts_of_the_largest_share(shares, weights):
     assert token_weights({"en": 1_000, "fr": 500, "py": 250}, shares) == weights
 
 
-@each("shares", [
+@pytest.mark.parametrize("shares", [
     "equal", "imbalanced", {"en": 2, "fr": 1, "py": 4}, {"en": 1, "fr": 30, "py": 3}])
-@each("budget", [3_000, 10**9])
+@pytest.mark.parametrize("budget", [3_000, 10**9])
 def test_tokens_keep_to_the_shares_within_the_bound_and_use_all_they_can(shares, budget):
     n_tokens = sizes_of(np.random.default_rng(2), en=600, fr=400, py=250)
     available = n_tokens.groupby("language").n_tokens.sum()
@@ -268,7 +267,7 @@ def test_the_first_held_out_document_is_taken_even_when_it_is_longer_than_the_bu
 DOCUMENT_IDS = [[1, 10, 2], [1, 11, 12, 13, 2], [1, 14, 2]]
 
 
-@each("context, rows, articles", [
+@pytest.mark.parametrize("context, rows, articles", [
     (4, [[1, 10, 2, 1], [11, 12, 13, 2]], ["a", "b"]),  # the last 3 tokens fill no row
     (3, [[1, 10, 2], [1, 11, 12], [13, 2, 1]], ["a", "b", "b"]),
     (11, [[1, 10, 2, 1, 11, 12, 13, 2, 1, 14, 2]], ["a"]),
@@ -405,7 +404,7 @@ def test_a_tokenizer_that_is_given_is_kept_as_it_is(documents, built, packed, si
 
 # What is refused
 
-@each("changes, said", [
+@pytest.mark.parametrize("changes, said", [
     ({"vocab_size": 60_000}, r"vocab_size=60000 is larger than the text supports; at most \d+ here"),
     ({"max_diff_percent": 0.01}, r"max_diff_percent=0\.01 cannot be reached"),
     ({"context": 8_000}, r"language '\w+' has less than context=8000 tokens in (train|validation)")])
@@ -416,7 +415,7 @@ def test_sizes_that_the_text_does_not_give_are_refused_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-@each("texts, said", [
+@pytest.mark.parametrize("texts, said", [
     ({("en", "a"): "one", ("en", "b"): "two"}, r"language 'en' has no \w+ article \(read 2, .* dropped 2\)"),
     ({(language, name): f"text {name}" for language in ("en", "fr") for name in "abcdef"},
      r"language 'en' has no train article \(read 6, aligned 6, cleaned 0, copies dropped 0\).* its own"),
@@ -449,7 +448,7 @@ def largest_similarity(documents: pd.DataFrame) -> float:
     return max(jaccard(a, b) for a in values["train"] for b in values["validation"] + values["test"])
 
 
-@each("common_articles", [True, False])
+@pytest.mark.parametrize("common_articles", [True, False])
 def test_planted_near_duplicates_of_held_out_texts_leave_train_and_are_listed(
         documents, sizes, tmp_path, common_articles):
     options = {**sizes, "validation_fraction": 0.15}
@@ -517,7 +516,7 @@ def tiny_splits(token: int = 10, article_id: str = "a", context: int = 4, split:
     return {split: packing.pack_split(part, ids, [language, "fr"], context)}
 
 
-@each("change", [
+@pytest.mark.parametrize("change", [
     {"token": 9}, {"article_id": "c"}, {"context": 2}, {"split": "test"}, {"language": "de"}])
 def test_the_fingerprint_changes_with_whatever_changes(change):
     tokenizer = train_tokenizer([], 259)

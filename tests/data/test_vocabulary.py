@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from cases import each
 
 from mome.data.vocabulary import (
     most_common_tokens,
@@ -54,7 +53,7 @@ def test_counts_overlap_and_the_most_common_tokens_are_those_of_the_training_row
     assert most_common_tokens(TinyData(), "en", 2) == ["t3", "t1"]
 
 
-@each("smallest_share, en, fr", [
+@pytest.mark.parametrize("smallest_share, en, fr", [
     # en uses 1 3 4 (2, 5 and 1 of 8 tokens), fr uses 2 4 (2 and 2 of 4); 4 is of both
     (1e-5, [3, 2 / 3, 1 / 3, 7 / 8, 1 / 8], [2, 1 / 2, 1 / 2, 1 / 2, 1 / 2]),
     # from a share of a quarter on en uses 1 3 only, so 4 is fr's own

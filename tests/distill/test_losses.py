@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from cases import each
 from torch.testing import assert_close
 
 from mome.distill import KD_LOSSES, MIXTURES, losses
@@ -30,7 +29,7 @@ def logits_of(distribution):
     return torch.tensor(distribution, dtype=torch.float64).log()[None, None]
 
 
-@each("name, mixture", BY_HAND)
+@pytest.mark.parametrize("name, mixture", BY_HAND)
 def test_a_loss_equals_a_two_token_example_computed_by_hand(name, mixture):
     options, label = {} if mixture is None else {"mixture": mixture}, torch.tensor([[0]])
     loss_of = getattr(losses, name)
@@ -47,7 +46,7 @@ def test_every_loss_has_its_definition_and_its_example():
     assert losses.hard_label_ce(logits_of(P), torch.tensor([[1]])).item() == pytest.approx(np.log(4))
 
 
-@each("name, mixture, limit", [
+@pytest.mark.parametrize("name, mixture, limit", [
     ("jsd", 1e-4, "forward_kl"), ("jsd", 1 - 1e-4, "reverse_kl"), ("skew_kl", 1e-4, "forward_kl"),
     ("skew_reverse_kl", 1e-4, "reverse_kl")])
 def test_a_mixture_near_its_end_is_near_the_kl(random_logits, labels, name, mixture, limit):
@@ -58,7 +57,7 @@ def test_a_mixture_near_its_end_is_near_the_kl(random_logits, labels, name, mixt
     assert far != pytest.approx(expected, rel=1e-2)
 
 
-@each("name", KD_LOSSES)
+@pytest.mark.parametrize("name", KD_LOSSES)
 def test_a_student_that_equals_its_teacher_pays_the_teachers_entropy_at_most(random_logits, labels, name):
     teacher, loss_of = random_logits(0), getattr(losses, name)
     p = torch.softmax(teacher[labels != -100], -1)

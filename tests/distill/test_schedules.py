@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from cases import each
 
 from mome.distill import ALPHA_SCHEDULES
 from mome.distill.schedules import adaptive_alpha, dwa_alpha, grad_norm_alpha, make_alpha_schedule
@@ -53,7 +52,7 @@ def test_dwa_alpha_equals_an_example_computed_by_hand_and_is_one_half_before_two
     assert dwa_alpha(losses([9, 9, 1, 1], [1, 1, 9, 9]), 2) != 0.5
 
 
-@each("seed", range(3))
+@pytest.mark.parametrize("seed", range(3))
 def test_dwa_alpha_favours_the_loss_that_fell_less(seed):
     ce, kd = np.random.default_rng(seed).uniform(1, 5, (2, 6))
     rates = [loss[3:].mean() / loss[:3].mean() for loss in (ce, kd)]
@@ -70,7 +69,7 @@ def test_grad_norm_alpha_balances_both_pulls_as_by_hand_and_is_one_half_where_no
     assert grad_norm_alpha([], 20) == grad_norm_alpha(norms([0.0], [0.0]), 20) == 0.5
 
 
-@each("name, options, expected", [
+@pytest.mark.parametrize("name, options, expected", [
     ("fixed", {"alpha": 0.5}, [0.5] * 5), ("linear", {"alpha": 0.5}, [0.5, 0.375, 0.25, 0.125, 0.0]),
     ("linear", {"alpha": 0.2, "end": 1.0}, [0.2, 0.4, 0.6, 0.8, 1.0]),
     ("cosine", {"alpha": 0.5}, [0.5, 0.426777, 0.25, 0.073223, 0.0]),
@@ -85,9 +84,9 @@ def test_schedules_give_the_values_of_their_formulas(name, options, expected):
         assert make_alpha_schedule(name, steps=1, alpha=0.25)([]) == pytest.approx(0.25)
 
 
-@each("steps, options, window", [
+@pytest.mark.parametrize("steps, options, window", [
     (10, {}, 20), (3000, {}, 30), (10, {"window": 3}, 3)])
-@each("name", LOOKING_BACK)
+@pytest.mark.parametrize("name", LOOKING_BACK)
 def test_schedules_look_back_over_a_hundredth_of_all_steps_and_at_least_their_window(
         name, steps, options, window):
     for length in (0, 1, 2 * window - 1, 2 * window, 3 * window):
@@ -97,7 +96,7 @@ def test_schedules_look_back_over_a_hundredth_of_all_steps_and_at_least_their_wi
     assert hotter(history) == dwa_alpha(history, window, 0.7) != dwa_alpha(history, window, 2.0)
 
 
-@each("name", ALPHA_SCHEDULES)
+@pytest.mark.parametrize("name", ALPHA_SCHEDULES)
 def test_every_schedule_stays_between_zero_and_one_also_of_a_student_that_equals_its_teacher(name):
     for seed in range(5):
         rng = np.random.default_rng(seed)

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cases import each
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
@@ -51,7 +50,7 @@ def full_loss(name, student, teacher):
     return loss_and_slope(student, name=name, teacher_logits=teacher)
 
 
-@each("name", CACHED_LOSSES)
+@pytest.mark.parametrize("name", CACHED_LOSSES)
 def test_drawn_targets_are_unbiased_in_value_and_gradient_where_dropped_ones_are_not(random_logits, name):
     student, teacher, random = random_logits(1, (1, 1, 12)), random_logits(2, (1, 1, 12), 1.5), generator()
     exact, exact_gradient = full_loss(name, student, teacher)
@@ -66,7 +65,7 @@ def test_drawn_targets_are_unbiased_in_value_and_gradient_where_dropped_ones_are
     assert ((dropped_gradient - exact_gradient).abs() > 10 * gradients.std(0) / np.sqrt(400)).any()
 
 
-@each("k", [2, 5, 10])
+@pytest.mark.parametrize("k", [2, 5, 10])
 def test_lumped_targets_are_a_lower_bound_of_the_full_kl(random_logits, k):
     for seed in range(20):
         student, teacher = random_logits(seed, (1, 1, 11), 2.0), random_logits(100 + seed, (1, 1, 11), 2.0)
@@ -118,7 +117,7 @@ def test_no_weight_hides_in_another_of_the_same_token(random_logits):
     assert all(len(set(listed)) == 10 for listed in ids.tolist())
 
 
-@each("tail", TAILS)
+@pytest.mark.parametrize("tail", TAILS)
 def test_all_mass_is_listed_or_in_the_tail(random_logits, tail):
     for k in (2, 5, 11):
         found = list_targets(random_logits(2), k, tail, generator())
@@ -129,7 +128,7 @@ def test_all_mass_is_listed_or_in_the_tail(random_logits, tail):
         assert (found["tail"] == 0).all() or tail == "lumped"
 
 
-@each("tail", ["lumped", "dropped"])
+@pytest.mark.parametrize("tail", ["lumped", "dropped"])
 def test_cached_losses_are_exact_when_every_token_is_listed(random_logits, tail):
     student, teacher = random_logits(1), random_logits(2)
     for name in CACHED_LOSSES:
@@ -139,7 +138,7 @@ def test_cached_losses_are_exact_when_every_token_is_listed(random_logits, tail)
         assert_close(gradient, exact_gradient, atol=1e-6, rtol=1e-6)
 
 
-@each("tail", TAILS)
+@pytest.mark.parametrize("tail", TAILS)
 def test_a_teacher_that_is_certain_is_listed_without_trouble(random_logits, tail):
     student, teacher = random_logits(1, (1, 2, 11)).float(), torch.zeros(1, 2, 11)
     teacher[..., 4] = 200.0
@@ -157,7 +156,7 @@ def test_what_a_sure_teacher_leaves_is_summed_and_not_one_less_the_rest(random_l
     assert_close(found["tail"].double(), exact["tail"], rtol=1e-5, atol=0)
 
 
-@each("tail", TAILS)
+@pytest.mark.parametrize("tail", TAILS)
 def test_a_teachers_infinitely_small_logit_is_listed_as_a_probability_of_zero(random_logits, tail):
     small, zero = random_logits(2), random_logits(2)
     small[..., [0, 5]], zero[..., [0, 5]] = -1e4, -torch.inf
@@ -180,7 +179,7 @@ def as_stored(numbers, tail, k=6, seed=0):
     return {name: value if name == "ids" else value.half() for name, value in found.items()}
 
 
-@each("tail", TAILS)
+@pytest.mark.parametrize("tail", TAILS)
 def test_targets_read_from_disk_are_those_of_the_teacher_without_its_dropout(tmp_path, tail):
     cache_targets(Teacher().train(), ROWS, NUMBERS, 6, tmp_path, tail=tail, micro_batch_size=5)
     cached = CachedTargets(tmp_path)
@@ -188,8 +187,8 @@ def test_targets_read_from_disk_are_those_of_the_teacher_without_its_dropout(tmp
     assert (cached.k, cached.tail, cached.vocab_size) == (6, tail, 50)
 
 
-@each("tail", ["lumped", "dropped"])
-@each("micro_batch_size", [1, 3])
+@pytest.mark.parametrize("tail", ["lumped", "dropped"])
+@pytest.mark.parametrize("micro_batch_size", [1, 3])
 def test_rows_are_found_whatever_files_and_micro_batches_they_went_through(
         tmp_path, monkeypatch, tail, micro_batch_size):
     monkeypatch.setattr(targets, "ROWS_PER_FILE", 2)
@@ -237,7 +236,7 @@ def test_targets_are_looked_up_under_autocast_of_the_cpu_too(tmp_path):
     assert_close(found, cached.lookup([4, 7]), rtol=0, atol=0)
 
 
-@each("name", IDENTITY)
+@pytest.mark.parametrize("name", IDENTITY)
 def test_a_cache_of_another_teacher_tokenizer_or_data_is_refused_by_name_and_both_values(tmp_path, name):
     write_cache(tmp_path)
     with pytest.raises(ValueError, match=rf"another {name}: made from {IDENTITY[name]}, asked for other"):
@@ -266,7 +265,7 @@ DAMAGE = {"cut short": lambda path: path.write_bytes(path.read_bytes()[:-40]),
                                                    if key != "tail"}, path)}
 
 
-@each("damage", DAMAGE)
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_is_refused_by_name(tmp_path, monkeypatch, damage):
     monkeypatch.setattr(targets, "ROWS_PER_FILE", 2)
     write_cache(tmp_path)
@@ -275,7 +274,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, monkeypatch, damage):
         CachedTargets(tmp_path)
 
 
-@each("text", ["", "{", "\0\0", "{}", "[]", None])
+@pytest.mark.parametrize("text", ["", "{", "\0\0", "{}", "[]", None])
 def test_a_header_that_is_damaged_or_counts_otherwise_is_refused_by_name(tmp_path, text):
     write_cache(tmp_path)
     path = tmp_path / "targets.json"
@@ -312,7 +311,7 @@ def test_the_last_of_65536_tokens_survives_its_two_bytes_and_more_are_refused(tm
     assert (CachedTargets(tmp_path).lookup([4])["ids"][..., 0] == 65_535).all()
 
 
-@each("options, words", [
+@pytest.mark.parametrize("options, words", [
     ({"tail": "lost"}, ["tail='lost'", *TAILS]), ({"k": 12}, ["k=12", "[2, 11]"]),
     ({"k": 1}, ["k=1", "[2, 11]"]), ({"k": 2.5}, ["k=2.5", "whole"])])
 def test_bad_options_are_refused_by_name_value_and_choice(random_logits, options, words):

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 
 from mome.evaluate.claims import compare_arms, conclude, describe_comparison, is_close, is_worse
 
@@ -14,7 +13,7 @@ def arms(differences):
     return pd.concat([base, base.assign(arm="new", nats_per_token=base.nats_per_token + differences)])
 
 
-@each("differences, verdict, worse", [
+@pytest.mark.parametrize("differences, verdict, worse", [
     ([-0.10, -0.11, -0.12], "better", False), ([0.10, 0.11, 0.12], "worse", True),
     ([-0.5, 0.4, 0.1], "cannot tell", None), ([-3.0], "cannot tell", None)])
 def test_a_verdict_needs_an_interval_without_zero_and_more_than_one_seed(differences, verdict, worse):
@@ -53,7 +52,7 @@ def test_an_arm_that_is_not_there_or_shares_no_seed_is_refused_with_those_that_a
         compare_arms(table, "c", "a")
 
 
-@each("low, high, expected", [
+@pytest.mark.parametrize("low, high, expected", [
     (-0.05, 0.05, True), (0.06, 0.09, False), (-0.3, -0.06, False), (-0.01, 0.06, None), (-0.3, 0.01, None),
     (float("nan"), float("nan"), None)])
 def test_arms_are_close_only_when_the_whole_interval_is_within_the_margin(low, high, expected):

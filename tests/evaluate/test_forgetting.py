@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 
 from mome.evaluate.forgetting import (
     backward_transfer,
@@ -49,7 +48,7 @@ def test_what_was_lost_is_the_end_over_or_minus_the_own_stage_in_each_unit():
     assert table.forgetting.tolist() == [2.0, 1.5]
 
 
-@each("matrix", [MATRIX[["fr", "en", "de"]], MATRIX.iloc[:2], MATRIX.iloc[:1, :1]])
+@pytest.mark.parametrize("matrix", [MATRIX[["fr", "en", "de"]], MATRIX.iloc[:2], MATRIX.iloc[:1, :1]])
 def test_a_matrix_whose_rows_and_columns_disagree_is_refused(matrix):
     for measure in (forgetting, backward_transfer, lambda bits: measure_lost(MATRIX, bits)):
         with pytest.raises(ValueError, match="same order"):

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
 
@@ -73,7 +72,7 @@ def test_a_bootstrap_of_different_sequences_is_refused():
         bootstrap_difference(scores([1.0], ["a"]), scores([1.0], ["b"]))
 
 
-@each("never_predicted", [[], [0, 2]])
+@pytest.mark.parametrize("never_predicted", [[], [0, 2]])
 def test_scores_of_confusions_are_those_of_scikit_learn(never_predicted):
     generator = np.random.default_rng(len(never_predicted))
     label = generator.integers(0, 4, 60)

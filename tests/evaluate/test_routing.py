@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 
 from mome.evaluate.routing import (
     calibrate,
@@ -34,7 +33,7 @@ def test_reliability_and_calibration_error_are_those_by_hand_and_none_of_a_calib
     assert calibration_error(np.ones(5), np.ones(5, dtype=bool)) == 0
 
 
-@each("n_bins", [1, 100])
+@pytest.mark.parametrize("n_bins", [1, 100])
 def test_bins_hold_every_sequence_once(n_bins):
     generator = np.random.default_rng(0)
     confidence = np.append(generator.random(200), [0.0, 1.0])

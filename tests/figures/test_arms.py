@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 from matplotlib.colors import same_color
 
 from mome.evaluate.intervals import mean_interval
@@ -15,7 +14,7 @@ RESULTS = pd.DataFrame([{"arm": arm, "seed": seed, "language": language, "perple
                         for language in ("en", "py") if (arm, language) != ("KD", "py")])
 
 
-@each("log", [False, True])
+@pytest.mark.parametrize("log", [False, True])
 def test_every_arm_has_its_seeds_as_points_with_mean_and_interval_first_arm_on_top(log, labels_of):
     figure = arms.plot_arms(RESULTS, "perplexity", "perplexity (log)", log=log)
     assert [ax.get_title() for ax in figure.axes] == ["English", "Python"]

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 
 from mome.figures import forgetting
 
@@ -40,7 +39,7 @@ def test_percentages_of_what_was_not_asked_stay_blank():
     assert ax.collections[0].get_clim() == (0, 100)
 
 
-@each("highest, said", [
+@pytest.mark.parametrize("highest, said", [
     (900, ["100", "150", "200", "300", "500", "700"]), (20_000, ["100", "300", "1,000", "3,000", "10,000"])])
 def test_the_colour_bar_has_fewer_ticks_for_a_wide_scale(highest, said):
     bar = forgetting.plot_score_matrices({"one": MATRIX.replace(400.0, highest)}, "").axes[1].yaxis

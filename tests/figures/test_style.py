@@ -2,7 +2,6 @@
 
 import matplotlib.pyplot as plt
 import pytest
-from cases import each
 from matplotlib.colors import same_color
 
 from mome.config import FIGURE_DPI
@@ -26,7 +25,7 @@ def test_the_style_sets_the_resolution_of_saved_figures_and_the_layout():
         assert plt.rcParams["figure.constrained_layout.use"]
 
 
-@each("sharey", [True, False])
+@pytest.mark.parametrize("sharey", [True, False])
 def test_panels_stand_in_a_row_and_share_their_y_axis_unless_told_not_to(sharey):
     figure, axes = style.start_panels(3, 9.0, 4.0, sharey=sharey)
     assert (axes.shape, tuple(figure.get_size_inches())) == ((3,), (9.0, 4.0))

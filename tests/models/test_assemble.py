@@ -1,6 +1,5 @@
 import pytest
 import torch
-from cases import each
 from torch.testing import assert_close
 
 from mome.models.assemble import assemble_experts, build_moe, merge_experts
@@ -22,7 +21,7 @@ def test_a_new_models_experts_are_equal_and_follow_the_seed_alone(languages, bod
     assert not torch.equal(first.embedding.weight, other.embedding.weight)
 
 
-@each("tie", [True, False])
+@pytest.mark.parametrize("tie", [True, False])
 def test_an_assembled_model_equals_its_expert_on_tokens_only_that_expert_knows(languages, ids, tie):
     shape = Shape(1, 2, 16, tie)
     experts = {name: build_gpt2(shape, 60, 24, seed=seed) for seed, name in enumerate(languages)}

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from cases import each
 from torch.testing import assert_close
 from transformers import pipeline
 
@@ -21,7 +20,7 @@ def test_generation_routes_on_the_prompt_and_equals_greedy_decoding_by_hand(buil
     assert torch.equal(model.generate(ids, attention_mask=torch.ones_like(ids), **options), grown)
 
 
-@each("options", [
+@pytest.mark.parametrize("options", [
     {}, {"common_expert": "alone"}, {"average_experts": "hidden", "common_expert": "off"},
     {"average_experts": "logits"}, {"average_experts": "posterior"},
     {"num_beams": 3, "allowed_experts": ["fr", "py"]}, {"num_beams": 3, "average_experts": "hidden"}])
@@ -45,7 +44,7 @@ def test_logits_in_pieces_through_the_cache_equal_those_of_the_whole(build, ids,
     assert cache.get_seq_length() == 10
 
 
-@each("use_cache", [True, False])
+@pytest.mark.parametrize("use_cache", [True, False])
 def test_a_generated_batch_of_mixed_languages_and_lengths_equals_its_rows_one_by_one(build, ids, use_cache):
     model, lengths = build(has_common_expert=True), [10, 3, 7, 1, 9, 5]
     mask = torch.arange(10) >= 10 - torch.tensor(lengths)[:, None]
@@ -80,7 +79,7 @@ def test_the_text_generation_pipeline_of_transformers_takes_prompts_of_several_l
     assert texts[1] == writer("a longer one", **options)[0]["generated_text"]
 
 
-@each("n_tokens, mask, words", [
+@pytest.mark.parametrize("n_tokens, mask, words", [
     (0, None, "empty prompt"), (10, [[1] * 10, [0] * 10], "empty prompt"),
     (10, [[1] * 10, [1] * 6 + [0] * 4], "on the left")])
 def test_an_empty_prompt_right_padding_and_half_a_sequence_for_the_router_are_refused(

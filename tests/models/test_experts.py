@@ -1,6 +1,5 @@
 import pytest
 import torch
-from cases import each
 from safetensors.torch import save_file
 
 from mome.models.experts import load_expert, save_expert
@@ -24,7 +23,7 @@ def save_other(width=16, sha256=""):
     return lambda path: save_expert(body, path, language="de", tokenizer_sha256=sha256)
 
 
-@each("damage, words", [
+@pytest.mark.parametrize("damage, words", [
     (lambda path: path.write_bytes(path.read_bytes()[:200]), "not an expert"),
     (lambda path: path.write_text("no expert"), "not an expert"),
     (lambda path: save_file({"a": torch.zeros(1)}, path), "not an expert"),

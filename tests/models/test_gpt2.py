@@ -1,6 +1,5 @@
 import pytest
 import torch
-from cases import each
 from torch import nn
 
 from mome.models.gpt2 import build_body, build_gpt2, check_shapes, count_parameters, gpt2_config, load_gpt2
@@ -45,7 +44,7 @@ def test_a_saved_model_comes_back_ready_to_be_scored(tmp_path, ids):
     assert torch.equal(loaded(ids).logits, model(ids).logits)
 
 
-@each("name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 def test_weights_that_are_a_pickle_are_refused_whatever_they_are_called(tmp_path, bomb, name):
     build_gpt2(Shape(1, 2, 16), 60, 24, seed=0).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from cases import each
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -12,7 +11,7 @@ from mome.router.affine import Router
 from mome.scales import Shape
 
 
-@each("common, index", [
+@pytest.mark.parametrize("common, index", [
     (False, [3, 0, 2, 2, 1, 0]), (True, [3, 0, 2, 2, 1, 0]), (True, [3, 0, 2, 0, 2, 3]), (False, [1] * 6)])
 def test_a_mixed_batch_equals_its_rows_one_by_one_in_any_order(build, ids, common, index):
     model, order, index = build(common), torch.tensor([5, 2, 0, 1, 4, 3]), torch.tensor(index)
@@ -93,7 +92,7 @@ def test_the_router_chooses_per_row_among_the_allowed_experts_and_reads_no_more_
     assert model.route(ids, mask, prefix=3).tolist() == model.route(ids[:, 1:3]).tolist()
 
 
-@each("use", [{}, {"average_experts": "posterior"}])
+@pytest.mark.parametrize("use", [{}, {"average_experts": "posterior"}])
 def test_left_padding_changes_neither_routing_nor_logits(build, ids, use):
     model, pad = build(), torch.zeros(6, 4, dtype=torch.long)
     mask = torch.cat([pad, torch.ones_like(ids)], dim=1)
@@ -124,7 +123,7 @@ def test_gradient_checkpointing_changes_no_gradient(build, ids, experts):
     assert_close(*gradients)
 
 
-@each("options, words", [
+@pytest.mark.parametrize("options, words", [
     ({"allowed_experts": ["es"]}, ["es", "en, fr, de, py"]), ({"allowed_experts": []}, ["no expert"]),
     ({"average_experts": "votes"}, ["votes", "posterior"]), ({"common_expert": "on"}, ["on", "off"]),
     ({"common_expert": "sometimes"}, ["sometimes"])])
@@ -134,7 +133,7 @@ def test_bad_switches_are_refused_by_name(build, ids, options, words):
     assert all(word in str(error.value) for word in words)
 
 
-@each("common, tie", [(False, True), (True, True), (True, False)])
+@pytest.mark.parametrize("common, tie", [(False, True), (True, True), (True, False)])
 def test_saved_and_loaded_gives_identical_logits_and_routes(tmp_path, build, ids, common, tie):
     model = build(common, tie)
     model.config.tokenizer_sha256 = "a" * 64
@@ -251,7 +250,7 @@ def other_tokenizer(model):
     return Router(60, [*model.config.languages, "es"], "f" * 64)
 
 
-@each("change, words", [
+@pytest.mark.parametrize("change, words", [
     (add("fr", Shape(1, 2, 16), five_languages), "'fr' has an expert already"),
     (add("es", Shape(2, 2, 16), five_languages), "n_layer=2"),
     (add("es", Shape(1, 2, 16), lambda model: model.router), "en, fr, de, py, es, in that order"),

@@ -9,7 +9,6 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 from conftest import TINY
 
 from mome.config import repository
@@ -191,7 +190,7 @@ def test_only_a_stream_is_cut_by_the_scale_and_code_carries_the_version_that_is_
 
 # What a setting refuses
 
-@each("arguments, words", [
+@pytest.mark.parametrize("arguments, words", [
     (("smoke", "help", ["en", "tlh"]), "languages='tlh'"),
     (("smoke", "mini", ["en", "en"]), "languages=.*repeats"), (("smoke", "mini", []), r"languages=\[\]"),
     (("smoke", "wikipedia", ["en"]), "corpus='wikipedia'"), (("tiny", "mini", ["en"]), "scale='tiny'"),
@@ -243,7 +242,7 @@ CHANGES = {
                                  "article_rows": 1}}
 
 
-@each("recipe", CHANGES)
+@pytest.mark.parametrize("recipe", CHANGES)
 def test_each_field_changes_the_name(recipe):
     names = {field.name for field in dataclasses.fields(recipe) if not field.metadata.get("is_location")}
     assert set(CHANGES[recipe]) == names

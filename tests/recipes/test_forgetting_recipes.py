@@ -6,7 +6,6 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from cases import each
 
 from mome.engine import build_here
 from mome.recipes.data import Data
@@ -143,7 +142,7 @@ def test_orders_that_begin_with_the_same_languages_share_their_stages(tiny_setti
     assert len({stage.name for stages in found for stage in stages[:1]}) == 3
 
 
-@each("remedy", [{"replay": 0.1}, {"second_share": SECOND_SHARE}])
+@pytest.mark.parametrize("remedy", [{"replay": 0.1}, {"second_share": SECOND_SHARE}])
 def test_remedies_share_the_first_stage_with_the_plain_sequence_and_see_as_many_tokens(tiny_setting, remedy):
     plain, helped = make_stages(tiny_setting, ORDER), make_stages(tiny_setting, ORDER, **remedy)
     assert helped[0] == plain[0]
@@ -172,7 +171,7 @@ def test_orders_are_one_each_first_and_last_once_or_all_and_an_empty_one_is_the_
     assert check_order(["fr", "en"], ("en", "fr")) == ["fr", "en"]
 
 
-@each("make, words", [
+@pytest.mark.parametrize("make, words", [
     (lambda s: make_stages(s, ["en", "en"]), ["repeats"]),
     (lambda s: make_stages(s, ["en", "xx"]), ["languages='xx'", "en, fr, de, py"]),
     (lambda s: make_stages(s, ["en", "fr"], replay=1.5), ["replay=1.5", "[0, 1]"]),
@@ -203,7 +202,7 @@ def test_what_cannot_be_is_refused_by_name_and_value(tiny_setting, make, words):
 
 # Rows.
 
-@each("replay", [0.01, 0.5, 1.0])
+@pytest.mark.parametrize("replay", [0.01, 0.5, 1.0])
 def test_a_stage_replays_its_share_evenly_from_earlier_languages_and_costs_as_much_as_without(
         tiny_setting, replay):
     data = Data.of(tiny_setting).open()
@@ -304,7 +303,7 @@ def is_equal(one, other):
     return all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
 
 
-@each("variant", MODULAR_STAGES)
+@pytest.mark.parametrize("variant", MODULAR_STAGES)
 def test_an_expert_that_is_done_stays_bit_for_bit_and_only_shared_parts_drift(setting, modular, variant):
     models, data = [stage.open() for stage in modular[variant]], Data.of(setting).open()
     for before, after, language in zip(models, models[1:], ORDER[1:], strict=False):
@@ -320,7 +319,7 @@ def test_an_expert_that_is_done_stays_bit_for_bit_and_only_shared_parts_drift(se
         assert kept == (variant == "PLE")
 
 
-@each("variant", MODULAR_STAGES)
+@pytest.mark.parametrize("variant", MODULAR_STAGES)
 def test_what_a_stage_does_not_teach_takes_no_gradients(setting, variant):
     first, second = (replace(stage, shape=replace(stage.shape, tie_word_embeddings=False), start_from=None)
                      for stage in make_moe_stages(setting, variant, ["en", "py"]))
@@ -341,7 +340,7 @@ def test_the_first_stage_of_every_variant_trains_what_is_shared(setting, modular
         assert is_equal(before.experts["fr"], after.experts["fr"])
 
 
-@each("variant", MODULAR_STAGES)
+@pytest.mark.parametrize("variant", MODULAR_STAGES)
 def test_with_all_shared_parts_put_back_everything_that_was_forgotten_comes_back(setting, modular, variant):
     drift = Drift(modular[variant], setting.scale.evaluation_rows)
     scores = score_stages(setting, modular[variant])

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cases import each
 
 from mome.config import repository, store_dir
 from mome.data.tokenizer import N_BYTE_TOKENS, hash_tokenizer, train_tokenizer
@@ -114,7 +113,7 @@ def test_rows_of_routers_and_scores_and_the_other_variants_rename_nothing_that_i
     assert list_trained(read_chapter(overrides={"curve_rows": 3})).isdisjoint(trained)
 
 
-@each("added_language", ["", "py"])
+@pytest.mark.parametrize("added_language", ["", "py"])
 def test_a_chapter_that_adds_no_language_needs_nothing_of_one(tiny_home, added_language):
     asked = list(list_ancestors(collect(read_chapter(added_language=added_language))))
     assert not [recipe for recipe in asked if isinstance(recipe, AddedExpert | Changes)]
@@ -123,7 +122,7 @@ def test_a_chapter_that_adds_no_language_needs_nothing_of_one(tiny_home, added_l
 
 # What cannot be is refused before anything is built.
 
-@each("call, words", [
+@pytest.mark.parametrize("call, words", [
     (lambda s: MoE.of(s, "MOE"), ["variant='MOE'", "PLE branched, JEET"]),
     (lambda s: MoE.of(s, "JEET", kd_loss="jsd"), ["kd_loss='jsd'", "teacher_ce"]),
     (lambda s: MoE.of(open_setting(s.scale, "mini", ["en"]), "JEET"), ["languages=['en'] is too few"]),
@@ -187,7 +186,7 @@ def test_a_router_of_another_tokenizer_is_refused(setting):
 
 # What is trained.
 
-@each("variant", MOE_VARIANTS)
+@pytest.mark.parametrize("variant", MOE_VARIANTS)
 def test_every_variant_sees_the_tokens_of_the_dense_student(setting, variant):
     dense, moe = built(make_dense(setting)).notes, built(MoE.of(setting, variant)).notes
     assert moe["tokens"] == pytest.approx(dense["tokens"], rel=0.12)  # whole steps, and they are few here
@@ -251,7 +250,7 @@ def own_scores(table) -> np.ndarray:
     return np.array([row[row["language"]] for row in table.to_dict("records")])
 
 
-@each("variant", ["JEET", "MoE-CE"])
+@pytest.mark.parametrize("variant", ["JEET", "MoE-CE"])
 def test_every_expert_scores_every_row_and_a_rows_own_expert_as_the_model_told_its_language(setting, variant):
     model, data, table = open_scored(setting, variant)
     assert list(table) == ["row", "language", "article_id", *LANGUAGES, "n_tokens", "n_bytes"]
@@ -289,7 +288,7 @@ def test_a_rows_own_score_is_that_of_the_model_told_its_language_and_every_use_o
     np.testing.assert_allclose(own_scores(own), nats["told"], rtol=1e-6)
 
 
-@each("has_common_expert", [False, True])
+@pytest.mark.parametrize("has_common_expert", [False, True])
 def test_the_grid_of_switches_holds_every_row_of_the_papers(has_common_expert):
     uses = set(list_uses(LANGUAGES, has_common_expert, [8]).use)
     wanted = {"all routed", "all averaged", "mean of logits", "posterior mixture", "told the language",
@@ -412,7 +411,7 @@ def test_a_language_that_ones_own_folder_lacks_comes_from_the_mini_corpus(tiny_s
     assert find_added(own, "es").corpus.label == f"folder:{tmp_path}"
 
 
-@each("variant", ["JEET", "MoE-CE"])
+@pytest.mark.parametrize("variant", ["JEET", "MoE-CE"])
 def test_an_added_expert_learns_its_language_while_nothing_else_moves(setting, spanish, variant):
     recipe = built(Changes.of(setting, RoutedMoE.of(setting, variant), spanish, "fr")).enlarged
     model, enlarged = recipe.model.open(), recipe.open()

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cases import each
 from conftest import TINY
 
 from mome.engine import build_here
@@ -64,7 +63,7 @@ def probed(tiny_setting, strangers):
 
 # Names
 
-@each("recipe", CHANGES)
+@pytest.mark.parametrize("recipe", CHANGES)
 def test_each_field_changes_the_name(recipe):
     assert set(CHANGES[recipe]) == {field.name for field in dataclasses.fields(recipe)}
     others = {dataclasses.replace(recipe, **{name: value}).name for name, value in CHANGES[recipe].items()}
@@ -89,14 +88,14 @@ def test_router_rows_rename_routers_not_data_what_is_not_used_neither_and_a_spli
     assert first.data.corpus == second.data.corpus
 
 
-@each("classifier", CLASSIFIERS)
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_an_option_said_as_it_is_by_default_is_one_value_with_the_default_unsaid(classifier):
     usual = ComparedClassifier(DATA, classifier, 10, [1])
     for form in (dict(usual.options), usual.options, usual.options[:1]):
         assert ComparedClassifier(DATA, classifier, 10, [1], options=form) == usual
 
 
-@each("make, words", [
+@pytest.mark.parametrize("make, words", [
     (lambda: ComparedClassifier(DATA, "bayes", 10, [1]), "classifier='bayes'"),
     (lambda: ComparedClassifier(DATA, OWN, 10, [0]), "prefixes=0"),
     (lambda: ComparedClassifier(ENGLISH, OWN, 10, [1]), r"languages=\['en'\] is not allowed"),
@@ -173,7 +172,7 @@ def test_a_router_knows_the_languages_of_added_data(tiny_setting):
     assert (router.route(rows) == 4).mean() > 0.5
 
 
-@each("classifier, options, seed", [
+@pytest.mark.parametrize("classifier, options, seed", [
     (OWN, (), 42), ("random_forest", {"n_trees": 2}, 5)])
 def test_a_probed_classifier_is_the_compared_one(tiny_setting, classifier, options, seed):
     data = Data.of(tiny_setting)

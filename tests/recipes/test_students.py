@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cases import each
 
 from mome.distill import KD_LOSSES
 from mome.distill.targets import CachedTargets
@@ -40,7 +39,7 @@ def told(error, words):
 
 # Objectives: what a loss or schedule does not use is in no name.
 
-@each("one, other", [
+@pytest.mark.parametrize("one, other", [
     (HARD_LABELS, Objective(None, "linear", 0.1, 0.3, temperature=3.0, window=5, dwa_temperature=1.0)),
     (Objective(), Objective(alpha_end=0.7, window=7, dwa_temperature=1.0)),
     (Objective(schedule="adaptive_paper"), Objective(schedule="adaptive_paper", alpha=0.1, alpha_end=0.9)),
@@ -54,7 +53,7 @@ def test_what_an_objective_does_not_use_does_not_tell_two_apart(tiny_setting, on
     assert students[0].name == students[1].name
 
 
-@each("one, other", [
+@pytest.mark.parametrize("one, other", [
     (Objective(), Objective(alpha=0.4)), (Objective(), HARD_LABELS), (Objective(alpha=1.0), HARD_LABELS),
     (Objective(), Objective(schedule="adaptive_paper")), (Objective(), Objective("forward_kl")),
     (Objective(schedule="linear"), Objective(schedule="linear", alpha=1.0)),
@@ -69,7 +68,7 @@ def test_what_an_objective_uses_tells_two_apart(one, other):
     assert one != other
 
 
-@each("options, words", [
+@pytest.mark.parametrize("options, words", [
     ({"kd_loss": "inverse"}, ["kd_loss='inverse'", *KD_LOSSES]),
     ({"schedule": "up"}, ["alpha_schedule='up'", "dwa"]),
     ({"alpha": 1.2}, ["alpha=1.2"]), ({"schedule": "linear", "alpha_end": -0.1}, ["alpha_end=-0.1"]),
@@ -142,7 +141,7 @@ def take_others(setting, **changes):
     return replace(Student.of(setting, ["en"]), targets=replace(targets, **changes))
 
 
-@each("make, words", [
+@pytest.mark.parametrize("make, words", [
     (lambda s: Student.of(s, ["es"]), ["languages='es'", "en, fr, de, py"]),
     (lambda s: Student.of(s, ["en", "en"]), ["repeats"]),
     (lambda s: Student.of(s, ["en", "fr", "de"]),
@@ -181,7 +180,7 @@ def test_what_cannot_be_is_refused_by_name_and_value_with_what_would_do(tiny_set
 
 # Sizes of the dense students that a modular model is held against.
 
-@each("tie", [True, False])
+@pytest.mark.parametrize("tie", [True, False])
 def test_dense_controls_have_the_active_and_the_total_weights_of_the_modular_model(tie):
     scale = resolve_scale("smoke", {"expert": {"tie_word_embeddings": tie}})
     languages = ["en", "fr", "de", "py"]
@@ -198,7 +197,7 @@ def test_dense_controls_have_the_active_and_the_total_weights_of_the_modular_mod
     assert deep + bias == total - 3 * (scale.context + 2) * scale.expert.n_embd
 
 
-@each("name, n_experts", [("smoke", 2), ("laptop", 4), ("laptop", 7), ("paper", 4)])
+@pytest.mark.parametrize("name, n_experts", [("smoke", 2), ("laptop", 4), ("laptop", 7), ("paper", 4)])
 def test_a_wider_student_of_the_same_total_size_is_found_at_every_scale(name, n_experts):
     scale = resolve_scale(name)
     shape, expert = shape_dense(scale, "same total", n_experts), scale.expert
@@ -210,7 +209,7 @@ def test_a_wider_student_of_the_same_total_size_is_found_at_every_scale(name, n_
     assert shape.n_embd % (2 * shape.n_head) == 0
 
 
-@each("kind", OPTIMIZERS)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_dense_controls_see_the_tokens_of_all_languages_at_a_rate_that_fits_their_width(tiny_setting, kind):
     scale = replace(tiny_setting.scale, optimizer=kind)
     active, wide, deep = (make_dense(replace(tiny_setting, scale=scale), size) for size in DENSE_SIZES)
@@ -304,7 +303,7 @@ def test_a_student_learns_from_the_teacher_at_a_temperature_that_no_cache_has(se
     assert np.allclose(history.combined_loss, history.kd_loss)
 
 
-@each("one, other", [
+@pytest.mark.parametrize("one, other", [
     (Objective("forward_kl", temperature=2.0), Objective("forward_kl", temperature=4.0)),
     (Objective("jsd"), Objective("jsd", mixture=0.2)), (Objective("jsd"), Objective("reverse_kl"))])
 def test_a_loss_its_temperature_and_its_mixture_reach_the_training(setting, one, other):

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cases import each
 
 from mome import engine, store
 from mome.recipe import Recipe
@@ -45,7 +44,7 @@ def other_value(recipe, name):
     return value - 1 if name == "rows_per_language" else 2 * value + (not value)
 
 
-@each("make", [
+@pytest.mark.parametrize("make", [
     Teacher.of, Targets.of,
     lambda setting: Student.of(setting, ["en"], start_from=Student.of(setting, ["fr"])),
     lambda setting: Scores.of(setting, Teacher.of(setting))])
@@ -139,7 +138,7 @@ def test_how_often_a_checkpoint_is_written_is_no_value_of_a_recipe(monkeypatch):
         checkpoint_seconds()
 
 
-@each("name", SWITCHES)
+@pytest.mark.parametrize("name", SWITCHES)
 def test_what_accelerate_would_do_otherwise_is_refused_before_a_start(tiny_setting, monkeypatch, name):
     monkeypatch.setenv(name, SWITCHES[name].upper())
     Teacher.of(tiny_setting)
@@ -151,7 +150,7 @@ def test_what_accelerate_would_do_otherwise_is_refused_before_a_start(tiny_setti
         Teacher.of(tiny_setting)
 
 
-@each("words, is_refused", [
+@pytest.mark.parametrize("words, is_refused", [
     (["--cpu", "--num_processes", "2"], True), (["--cpu", "--num_processes", "1"], False)])
 def test_one_process_that_accelerate_started_for_several_says_so(monkeypatch, words, is_refused):
     from accelerate.commands import launch as launcher

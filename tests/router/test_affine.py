@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from cases import each
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
@@ -25,7 +24,7 @@ def held_out(data, ids) -> torch.Tensor:
 
 # The affine map
 
-@each("n_languages, split", [(4, "train"), (4, "validation"), (2, "test")])
+@pytest.mark.parametrize("n_languages, split", [(4, "train"), (4, "validation"), (2, "test")])
 def test_the_torch_router_equals_scikit_learn(data, fitted, two, ids, n_languages, split, assert_near):
     data, router, pipeline = two if n_languages == 2 else (data, *fitted)
     for prefix in (1, 8, 64):
@@ -126,7 +125,7 @@ def test_running_probs_after_every_token_equal_the_router_on_that_prefix_special
     assert not torch.equal(running[3], running[4])
 
 
-@each("chunk", [1, 7, 8_192])
+@pytest.mark.parametrize("chunk", [1, 7, 8_192])
 def test_routes_are_the_routers_argmax_for_any_chunk_size_and_none_of_no_rows(data, held_out, router, chunk):
     assert router.route(data.rows("validation"), chunk).tolist() == router(held_out).argmax(dim=1).tolist()
     for shape in ((0, 64), (0, 0)):
@@ -160,7 +159,7 @@ def test_an_empty_text_has_the_prior_no_texts_have_nothing_and_a_text_outside_a_
 TEXTS = ["🦔🌋", "中文的字符", "\x00\ufffd", "</s><pad>", "the cat and the dog"]
 
 
-@each("text", TEXTS)
+@pytest.mark.parametrize("text", TEXTS)
 def test_any_text_is_classified_by_its_bytes_even_of_characters_never_seen(data, router, text, assert_near):
     probs = router.classify([text], data.tokenizer)
     tokens = data.tokenizer([text], **PLAIN)["input_ids"][0]

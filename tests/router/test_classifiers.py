@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from cases import each
 from scipy.sparse import csr_matrix
 
 from mome.data.packing import SPLITS
@@ -44,7 +43,7 @@ def test_counts_have_a_column_for_every_token_and_see_the_prefix_only_if_any(dat
         assert (counts.shape, counts.nnz) == ((shape[0], 6), 0)
 
 
-@each("token", [-1, 700, 65_535])
+@pytest.mark.parametrize("token", [-1, 700, 65_535])
 def test_ids_outside_the_vocabulary_are_refused_with_its_limits_and_the_last_is_not(router, ids, token):
     rows = np.array([[5, 6], [7, token]])
     limits = rf"input_ids from {min(5, token)} to {max(7, token)} are not allowed; .* from 0 to 699"
@@ -85,7 +84,7 @@ def test_the_papers_pipeline_drops_special_tokens_and_ids_of_one_digit(assert_ne
     assert_near(read(np.array([[12, 12, 40, 5, 7, 1]])), read(np.array([[12, 12, 40, 2, 0, 9]])), atol=1e-12)
 
 
-@each("n_languages, rows_per_language", [(2, 2), (4, 60)])
+@pytest.mark.parametrize("n_languages, rows_per_language", [(2, 2), (4, 60)])
 def test_respelled_it_gives_identical_labels(data, two, n_languages, rows_per_language, assert_near):
     data = two[0] if n_languages == 2 else data
     train_rows, labels = sample_rows(data, "train", rows_per_language)

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 from scipy.sparse import csr_matrix
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -115,7 +114,7 @@ def test_split_seed_and_options_reach_the_classifier(two):
     assert weak < strong
 
 
-@each("name, prefix, options, words", [
+@pytest.mark.parametrize("name, prefix, options, words", [
     ("forest", 8, {}, r"classifier='forest'.*majority.*logistic_regression"),
     ("majority", 8, {"depth": 3}, r"option of majority='depth'.*n_special"),
     ("majority", 0, {}, "prefixes=0"), ("majority", -5, {}, "prefixes=-5")])

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-from cases import each
 
 from mome.router import CLASSIFIER_OPTIONS, CLASSIFIERS, check_classifier_options
 from mome.router.classifiers import make_classifier
@@ -15,7 +14,7 @@ def test_the_names_load_no_library():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@each("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_unsaid_options_are_the_defaults_and_each_option_changes_the_classifier(name):
     defaults = CLASSIFIER_OPTIONS[name]
     assert check_classifier_options(name) == defaults
@@ -45,7 +44,7 @@ def test_an_unknown_classifier_is_refused_with_the_known_ones_and_an_option_of_a
             refuse("random_forest", {"C": 1.0})
 
 
-@each("name, option, value", [
+@pytest.mark.parametrize("name, option, value", [
     ("logistic_regression", "C", 0), ("logistic_regression", "C", "1"), ("linear_svm", "C", float("nan")),
     ("multinomial_nb", "smoothing", True), ("random_forest", "n_trees", 2.5), ("majority", "n_special", -1)])
 def test_a_value_of_the_wrong_kind_or_size_is_refused_by_name(name, option, value):

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 from sklearn.metrics import f1_score
 
 from mome.config import repository
@@ -185,7 +184,7 @@ def test_commented_code_keeps_its_lines_in_order_and_compiles():
         assert sum(kinds) - len(kinds) / 2 in (0, 0.5)
 
 
-@each("share", [0.05, 0.8])
+@pytest.mark.parametrize("share", [0.05, 0.8])
 def test_the_share_of_comments_is_about_what_was_asked(share):
     for code in FILES.values():
         commented = comment(code, share, 0)
@@ -343,7 +342,7 @@ def test_an_outsider_tells_natural_languages_apart_and_is_not_asked_of_code(data
     assert np.isnan(table["py"])
 
 
-@each("languages", [["de", "xx", "en"], ["py", "sql"]])
+@pytest.mark.parametrize("languages", [["de", "xx", "en"], ["py", "sql"]])
 def test_of_languages_that_the_outsider_does_not_know_nothing_is_said(letters, languages):
     texts = ["Der Hund schläft auf dem alten Sofa.  ", "The dog sleeps on the old green sofa.  "]
     rows = cut_texts([texts[0], texts[1], texts[1], texts[1]], letters, 38, 9)

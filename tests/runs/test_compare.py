@@ -4,7 +4,6 @@ import time
 from collections import Counter
 
 import pytest
-from cases import each
 
 from mome import store
 from mome.cli.main import main
@@ -50,7 +49,7 @@ def test_runs_are_listed_damaged_ones_as_such_and_side_by_side_by_what_differs(f
     assert compared[["x", "alphas", "loss en"]].values.tolist() == [["1", "[0.5]", 0.5], ["2", "[0.0]", 1.0]]
 
 
-@each("where, count", [
+@pytest.mark.parametrize("where, count", [
     ({"notebook": 3}, 2), ({"notebook": "03"}, 2), ({"notebook": "04_toy"}, 1), ({"state": "failed"}, 1),
     ({"alpha": 0}, 1), ({"alphas": [0.5]}, 2), ({"x": 2, "state": "complete"}, 1), ({"x": 3}, 0)])
 def test_runs_are_chosen_by_notebook_state_or_parameter(where, count, folder):

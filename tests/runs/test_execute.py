@@ -3,7 +3,6 @@ import os
 import shutil
 
 import pytest
-from cases import each
 from papermill.exceptions import PapermillExecutionError
 
 from mome import store
@@ -78,7 +77,7 @@ def test_a_run_that_failed_is_kept_for_looking_at_and_the_same_call_tries_again(
     assert run.is_there and not (run.folder / "failure.txt").exists()
 
 
-@each("name, value, is_lost", [
+@pytest.mark.parametrize("name, value, is_lost", [
     ("CellExecutionError", "", True), ("DeadKernelError", "Kernel died", True),
     ("CellExecutionError", "cell says", False)])
 def test_a_cell_that_ends_without_a_word_lost_its_kernel(name, value, is_lost, plan_toy, monkeypatch):

@@ -1,7 +1,6 @@
 import json
 
 import pytest
-from cases import each
 
 from mome.recipes import setting
 from mome.runs import grid
@@ -67,7 +66,7 @@ def open_parameters(corpus):
     return f'scale = "smoke"\ncorpus = "{corpus}"\nlanguages = ["en"]\nx = 1\noverrides = {{}}\nout = ""'
 
 
-@each("entry, words", [
+@pytest.mark.parametrize("entry, words", [
     ({"grid": {"alhpa": [0]}}, ["'alhpa'", "alphas"]), ({"grid": {"alphas": [0.5]}}, ["alphas=0.5", "list"]),
     ({"grid": {"alpha": [0], "alphas": [[1.0]]}}, ["'alphas'", "twice"]),
     ({"grid": {"out": ["here"]}}, ["'out'", "--out"]),

@@ -2,7 +2,6 @@ import subprocess
 import sys
 
 import pytest
-from cases import each
 
 from mome.recipe import collect
 from mome.runs.needs import read_needs
@@ -25,7 +24,7 @@ def test_the_cell_sees_the_values_given_keeps_its_changes_and_no_other_cell_is_r
     assert values == check_parameters(path, {})
 
 
-@each("cell, words", [
+@pytest.mark.parametrize("cell, words", [
     (None, ["no cell tagged 'needs'", "[]"]),
     ("x = 1\nneeds = undefined", ["line 2", "NameError", "undefined"]),
     ("needs = [", ["SyntaxError"]), ("pass", ["KeyError: 'needs'"]), ("needs = [3]", ["3", "no recipe"]),

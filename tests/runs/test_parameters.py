@@ -1,7 +1,6 @@
 import json
 
 import pytest
-from cases import each
 
 from mome.runs.parameters import check_parameters, declared_parameters, hash_code
 
@@ -22,7 +21,7 @@ def test_a_notebooks_parameters_are_read_as_literals_never_run_and_what_is_no_no
             declared_parameters(path)
 
 
-@each("given, words", [
+@pytest.mark.parametrize("given, words", [
     ({"alpah": 1}, ["'alpah'", "09_toy", "alphas"]), ({"x": "2"}, ["x='2'", "whole number"]),
     ({"x": True}, ["x=True"]), ({"x": 1.5}, ["x=1.5"]), ({"switch": 1}, ["switch=1", "True or False"]),
     ({"alphas": 0.5}, ["alphas=0.5", "list"]), ({"alphas": ["a"]}, ["alphas='a'"]),

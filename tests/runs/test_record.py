@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from cases import each
 
 from mome.recipes.setting import open_setting
 from mome.runs.parameters import check_parameters, declared_parameters, find_cell, read_kernel
@@ -103,7 +102,7 @@ def test_a_cell_that_is_executed_again_counts_once(run):
     assert [finding["text"] for finding in entry["findings"]] == ["two", "as before"]
 
 
-@each("kept", ["metrics.json", "name.txt"])
+@pytest.mark.parametrize("kept", ["metrics.json", "name.txt"])
 def test_a_kernel_writes_nothing_where_a_finished_run_or_a_commands_lies(kept, values, tmp_path, capsys):
     (tmp_path / kept).touch()
     run = start_run("09_toy", **values | {"out": str(tmp_path)})

@@ -2,7 +2,6 @@ import json
 
 import pandas as pd
 import pytest
-from cases import each
 
 from mome.cli.main import main
 from mome.runs.report import write_report
@@ -42,7 +41,7 @@ def checkout(tmp_path, monkeypatch):
     return root
 
 
-@each("change", [
+@pytest.mark.parametrize("change", [
     {"notebook": "../../x"}, {"notebook": "*"}, {"figures": [{"name": "../../../secret", "caption": ""}]},
     {"figures": [{"name": "f"}]}, {"figures": [{"name": "f", "caption": 3}]}, {"tables": ["/etc/passwd"]},
     {"seconds": "long"},

@@ -14,7 +14,6 @@ import nbformat
 import papermill
 import psutil
 import pytest
-from cases import each
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
@@ -149,7 +148,7 @@ def test_a_kernel_that_is_killed_leaves_no_running_run(write, tmp_path):
     assert states == ["running", "interrupted"]
 
 
-@each("host, age, state", [
+@pytest.mark.parametrize("host, age, state", [
     ("here", 0, "interrupted"), ("elsewhere", 0, "running"), ("elsewhere", STALE_SECONDS + 1, "interrupted")])
 def test_a_heartbeat_is_believed_of_another_machine_while_it_is_fresh_and_here_of_living_processes_only(
         host, age, state, tmp_path):

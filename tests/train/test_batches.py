@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from cases import each
 
 from mome.train.batches import deal_rows, make_batch, plan_batches
 
@@ -36,8 +35,8 @@ def test_a_step_is_cut_into_micro_batches_to_which_alphas_go_in_turn():
     assert [part.tolist() for _, part in deal_rows(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]
 
 
-@each("rows, size, n_alphas", [(5, 2, 1), (8, 3, 1), (12, 3, 2)])
-@each("processes", [2, 3])
+@pytest.mark.parametrize("rows, size, n_alphas", [(5, 2, 1), (8, 3, 1), (12, 3, 2)])
+@pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_share_a_step_row_by_row_with_the_alphas_of_one(rows, size, n_alphas, processes):
     def alphas_of(dealt):
         return {row: place for place, part in dealt for row in part.tolist()}

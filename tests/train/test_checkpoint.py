@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cases import each
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -47,7 +46,7 @@ def tick(clock, seconds, loss_fn):
     return timed
 
 
-@each("schedule, number, kind, kept, optimizer", [
+@pytest.mark.parametrize("schedule, number, kind, kept, optimizer", [
     ("adaptive_paper", 1, KeyboardInterrupt, 0, "muon"), ("grad_norm", 13, KeyboardInterrupt, 6, "muon"),
     ("adaptive_paper", 8, SystemExit, 3, "adamw"), ("grad_norm", 14, InterruptedError, 6, "adamw")])
 def test_interrupted_at_any_step_and_resumed_equals_uninterrupted_bit_for_bit(
@@ -76,7 +75,7 @@ def test_training_in_half_precision_goes_on_where_it_was_interrupted(toy, path):
     toy.assert_same(toy.train(seed=99, checkpoint=path, **options), toy.train(**options))
 
 
-@each("number", [2, 8])
+@pytest.mark.parametrize("number", [2, 8])
 def test_the_scaler_of_half_precision_goes_on_where_it_was(toy, path, half, number):
     options = {"steps": 8, "mixed_precision": "fp16"}
     whole = toy.train(**options)
@@ -119,7 +118,7 @@ def saved(monkeypatch, clock):
     return times
 
 
-@each("takes, seconds, expected", [
+@pytest.mark.parametrize("takes, seconds, expected", [
     (0.0, 30.0, [30, 60, 90, 120]),  # steps of 10 seconds
     (0.0, 25.0, [30, 60, 90, 120]),  # after a whole step only
     (0.0, 1000.0, []),
@@ -154,7 +153,7 @@ def full_disk(n_bytes=3_000):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@each("is_first", [True, False])
+@pytest.mark.parametrize("is_first", [True, False])
 def test_a_full_disk_is_warned_of_and_leaves_the_last_whole_checkpoint_and_no_half_file(
         toy, path, clock, caplog, is_first):
     if not is_first:

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cases import each
 from torch.testing import assert_close
 
 from mome.distill.fused import ce_loss, combined_loss
@@ -48,7 +47,7 @@ def test_alpha_weighs_hard_labels_and_its_complement_the_teacher_without_either_
     assert torch.equal(toy.weights_of(toy.train(4, toy.distilling())[0]), toy.weights_of(toy.train(4)[0]))
 
 
-@each("micro_batch_size", [1, 3])
+@pytest.mark.parametrize("micro_batch_size", [1, 3])
 def test_micro_batches_change_neither_weights_nor_history(toy, micro_batch_size):
     options = {"loss_fn": toy.distilling("jsd"), "alpha_schedule": make_alpha_schedule("grad_norm", 6)}
     whole, whole_history = toy.train(micro_batch_size=4, **options)
@@ -86,7 +85,7 @@ def test_the_gradient_norm_is_of_all_weights_before_clipping_and_says_where_clip
     assert all(torch.equal(free[0], weights) for weights in free) and not torch.equal(free[0], below)
 
 
-@each("warmup_fraction, expected", [(0.0, 1e-2), (1.0, 1e-2 / 4)])
+@pytest.mark.parametrize("warmup_fraction, expected", [(0.0, 1e-2), (1.0, 1e-2 / 4)])
 def test_a_step_is_taken_at_its_own_rate(toy, warmup_fraction, expected):
     # Adam's first step moves a weight by the rate, whatever its gradient.
     model, seen = toy.Model(), []
@@ -152,7 +151,7 @@ def test_frozen_weights_stay_bit_identical(toy):
         assert torch.equal(value, before[name]) == name.startswith("body."), name
 
 
-@each("steps, evaluations, expected", [
+@pytest.mark.parametrize("steps, evaluations, expected", [
     (7, 2, [4, 7]), (5, 1, [5]), (2, 4, [1, 2])])
 def test_evaluations_join_evenly_spaced_rows_the_last_among_them(toy, steps, evaluations, expected):
     model, modes = toy.Model(), []

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from cases import each
 
 from mome.train import muon
 from mome.train.muon import LEAST, STEPS, WORST, Muon, orthogonalize
@@ -20,7 +19,7 @@ def with_values(values, n_rows, n_columns):
     return (left * torch.tensor(values).double()) @ right.mT, left @ right.mT
 
 
-@each("shape", [(1, 1), (2, 3), (64, 64), (128, 384), (512, 128), (1, 40), (40, 1)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (64, 64), (128, 384), (512, 128), (1, 40), (40, 1)])
 def test_large_singular_values_end_near_one_and_none_above(shape):
     matrix = random_matrices(1, *shape)
     before = torch.linalg.svdvals(matrix[0])
@@ -45,7 +44,7 @@ def test_a_direction_without_gradient_takes_no_step():
     assert (values[2:] < 1e-3).all() and (values[:2] > 1 - WORST - 0.01).all()
 
 
-@each("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_the_scale_does_not_matter(scale):
     matrix = random_matrices(2, 8, 5)
     for scaled, plain in zip(orthogonalize(matrix * scale), orthogonalize(matrix), strict=True):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from cases import each
 
 from mome.models.assemble import build_moe
 from mome.models.gpt2 import build_gpt2, gpt2_config
@@ -16,14 +15,14 @@ def test_the_learning_rate_warms_up_to_its_peak_and_decays_towards_zero():
     assert rates[10:] == pytest.approx(2.0 * np.arange(90, -1, -1) / 90)
 
 
-@each("steps, warmup_fraction", [(1, 0.05), (3, 0.0), (4, 1.0)])
+@pytest.mark.parametrize("steps, warmup_fraction", [(1, 0.05), (3, 0.0), (4, 1.0)])
 def test_short_trainings_reach_their_peak_and_never_exceed_it(steps, warmup_fraction):
     rates = [learning_rate_at(step, steps, 1.0, warmup_fraction) for step in range(steps)]
     assert max(rates) == pytest.approx(1.0)
     assert min(rates) > 0
 
 
-@each("kind", OPTIMIZERS)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_weight_decay_spares_norms_and_biases_and_frozen_weights_take_no_part(toy, kind):
     model = toy.Model()
     model.wte.requires_grad_(False)
@@ -38,8 +37,8 @@ def test_weight_decay_spares_norms_and_biases_and_frozen_weights_take_no_part(to
     assert [group["peak"] for group in groups] == [1e-2, 0.5, 0.5]  # tables and vectors have their own
 
 
-@each("tie", [True, False])
-@each("is_modular", [True, False])
+@pytest.mark.parametrize("tie", [True, False])
+@pytest.mark.parametrize("is_modular", [True, False])
 def test_muon_takes_the_bodies_matrices_and_leaves_tables_and_head_to_adamw(tie, is_modular):
     shape, values = Shape(1, 2, 16, tie), Optimizer(1e-2, 0.5, "muon")
     model = build_gpt2(shape, 60, 24, 0)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from cases import each
 
 from mome.models.assemble import build_moe
 from mome.models.gpt2 import FastConv1D, FastLinear, build_gpt2, gpt2_config, load_gpt2
@@ -23,8 +22,8 @@ def random_parts(is_transposed, stack):
 
 
 @needs_onednn
-@each("stack", [(), (3,)])
-@each("is_transposed, frozen", [
+@pytest.mark.parametrize("stack", [(), (3,)])
+@pytest.mark.parametrize("is_transposed, frozen", [
     (False, ()), (True, ()), (False, (0,)), (True, (1,)), (False, (2,)), (True, (0, 2))])
 def test_a_product_and_its_gradients_are_those_of_float64(is_transposed, frozen, stack):
     parts = random_parts(is_transposed, stack)
@@ -51,7 +50,7 @@ def test_a_gradient_of_a_gradient_is_refused_and_not_wrong():
         slope.sum().backward()
 
 
-@each("stack", [(), (3,)])
+@pytest.mark.parametrize("stack", [(), (3,)])
 def test_small_double_and_autocast_products_stay_with_torch(stack):
     x, weight, bias = random_parts(False, stack)
     few = x[:1, :FEWEST // weight.numel()]
