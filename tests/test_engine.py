@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from cases import each
 from toys import Counter, Number, Wish, start_main, wait_until
 
 from mome import engine, store
@@ -42,21 +43,20 @@ def test_a_recipe_that_fails_or_builds_is_named_with_its_reason_and_what_does_no
     assert len(error.value.failures) == 5 and Number(4, parts=(Number(5),)).open() == 9
 
 
-def test_a_build_leaves_the_environment_as_it_was(own_home):
-    before = dict(os.environ)
-    engine.build(Number(1), workers=1)
-    assert dict(os.environ) == before
-
-
 def test_what_is_optional_may_fail_and_what_it_alone_is_made_from_too(own_home, capsys):
+    environment = dict(os.environ)
     wish = Wish(1, parts=(Number(2, act="raise"),))
     engine.build([Wish(3, act="raise"), wish, Number(4, parts=())], workers=1)
     assert Number(4).open() == 4 and not wish.is_there
     assert "without wish: not tried" in capsys.readouterr().err
+    assert dict(os.environ) == environment
     with pytest.raises(engine.BuildFailed, match="not tried"):  # something cannot do without
         engine.build([wish, Number(5, parts=(Number(2, act="raise"),))], workers=1)
     assert engine.find_excused(make_plan(wish)) == {wish.name, wish.parts[0].name}
     assert engine.find_excused(make_plan([wish, wish.parts[0]])) == {wish.name}
+    top = Number(3, parts=(Number(1), Number(2)))
+    engine.build_here(top)  # without a cluster
+    assert top.open() == 6 and not make_plan(top).missing
 
 
 def test_a_worker_that_is_killed_loses_nothing_but_its_step(own_home, tmp_path):
@@ -130,7 +130,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@each("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_is_left_when_the_main_process_is_killed(own_home, tmp_path, number):
     log = tmp_path / "log"
     main = start_main(MAIN.format(log=str(log)))
@@ -152,6 +152,7 @@ def test_an_interrupt_stops_within_seconds_with_a_sentence_and_the_same_command_
     errors = main.communicate(timeout=20)[1]
     assert time.monotonic() - started < 10
     assert "stopped with 0 of 1 built; what is finished is kept" in errors
+    assert engine.Stopped("stopped")._render_traceback_() == ["stopped"]  # all that a notebook shows
     assert (store.unfinished_of(Counter(2000).name) / "checkpoint.safetensors").exists()
 
 
@@ -178,33 +179,24 @@ def test_a_second_interrupt_ends_the_command_at_once(own_home, tmp_path):
     wait_until(lambda: all(not process.is_running() or process.status() == "zombie" for process in family), 5)
 
 
-def test_in_a_notebook_an_interrupt_is_one_sentence_and_no_traceback():
-    assert engine.Stopped("stopped with 1 of 2 built")._render_traceback_() == ["stopped with 1 of 2 built"]
-
-
-@pytest.mark.parametrize(("given", "gpus"), [("", []), ("-1", []), ("3", ["3"]), ("a, 1", ["a", "1"])],
-                         ids=["empty", "none", "one", "named"])
-def test_the_gpus_are_those_that_the_user_shows(monkeypatch, given, gpus):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    assert engine.list_gpus() == gpus
-
-
-@pytest.mark.parametrize("name", ["MOME_WORKERS", "MOME_WORKERS_PER_GPU"])
-@pytest.mark.parametrize("value", ["0", "two", "-1"])
+@each("name, value", [("MOME_WORKERS", "0"), ("MOME_WORKERS", "two"), ("MOME_WORKERS_PER_GPU", "-1")])
 def test_a_number_of_workers_that_is_none_is_refused(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=f"{name}='{value}'"):
         engine.open_cluster(engine.count_workers())
 
 
-def test_there_is_a_worker_a_core_where_no_affinity_is_known(monkeypatch):
+def test_there_is_a_worker_a_core_without_affinity_and_gpus_are_those_that_the_user_shows(monkeypatch):
     monkeypatch.delenv("MOME_WORKERS", raising=False)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert engine.count_workers() == os.cpu_count()
+    for given, gpus in (("", []), ("-1", []), ("3", ["3"]), ("a, 1", ["a", "1"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert engine.list_gpus() == gpus
 
 
-@pytest.mark.parametrize(("given", "seen"), [({}, ["0", "1", "0", "1", "", "", ""]),
-                                             ({"MOME_WORKERS_PER_GPU": "1"}, ["0", "1", "", "", "", "", ""])])
+@each("given, seen", [({}, ["0", "1", "0", "1", "", "", ""]),
+                      ({"MOME_WORKERS_PER_GPU": "1"}, ["0", "1", "", "", "", "", ""])])
 def test_a_gpu_has_as_many_workers_as_the_environment_says(monkeypatch, own_home, given, seen):
     for name, value in {"CUDA_VISIBLE_DEVICES": "0,1", **given}.items():
         monkeypatch.setenv(name, value)
@@ -224,9 +216,3 @@ def test_the_version_of_the_code_follows_every_file_of_it(monkeypatch, tmp_path)
         Path(tmp_path / "wing/b.py").write_text(content)
         hashes.add(engine.hash_package.__wrapped__())
     assert len(hashes) == 2
-
-
-def test_recipes_are_built_here_without_a_cluster(own_home):
-    top = Number(3, parts=(Number(1), Number(2)))
-    engine.build_here(top)
-    assert top.open() == 6 and not make_plan(top).missing

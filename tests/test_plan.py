@@ -17,11 +17,8 @@ def values(recipes):
     return [recipe.value for recipe in recipes]
 
 
-def test_a_plan_holds_what_is_missing_parents_first_and_each_once(own_home):
+def test_a_plan_holds_what_is_missing_parents_first_each_once_and_no_parent_of_what_is_there(own_home):
     assert values(make_plan([diamond(), Number(1)]).missing) == [1, 2, 3, 4]
-
-
-def test_nothing_is_asked_of_the_parents_of_what_is_there(own_home):
     Number(1).keep()
     Number(2, parts=(Number(1),)).keep()
     found = make_plan(diamond())

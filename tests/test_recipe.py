@@ -18,13 +18,18 @@ class Thing(Recipe):
     where: str = location()
 
 
-def test_a_name_is_the_kind_and_a_hash_and_every_field_changes_it():
+def test_a_name_is_the_kind_and_a_hash_that_every_field_a_parent_s_change_and_the_format_change(monkeypatch):
     thing = Thing()
     assert thing.name.startswith("thing-") and len(thing.name) == len("thing-") + 12
     others = [Thing(2), Thing(names=["b"]), Thing(shape=Shape(2, 1, 8)), Thing(parent=Number(1)),
               Thing(parent=Number(2)), Thing(parts=[Number(1)]), Thing(parts=[Number(1), Number(2)]),
               Thing(parts=[Number(2), Number(1)])]
     assert len({thing.name, *(other.name for other in others)}) == 1 + len(others)
+    assert Thing(parent=Thing(parent=Number(1))).name != Thing(parent=Thing(parent=Number(2))).name
+    before = Thing().name
+    monkeypatch.setattr(Thing, "format", 2)
+    assert Thing().name != before
+    assert Number(1).name.partition("-")[2] != Wish(1).name.partition("-")[2]
 
 
 def test_the_form_of_a_value_and_where_a_thing_lies_do_not_change_its_name():
@@ -33,31 +38,14 @@ def test_the_form_of_a_value_and_where_a_thing_lies_do_not_change_its_name():
     assert Thing(where="/here").name == Thing(where="/there").name
 
 
-def test_a_raised_format_and_another_kind_change_the_name(monkeypatch):
-    before = Thing().name
-    monkeypatch.setattr(Thing, "format", 2)
-    assert Thing().name != before
-    assert Number(1).name.partition("-")[2] != Wish(1).name.partition("-")[2]
-
-
-def test_a_parent_s_change_renames_what_is_made_from_it():
-    assert Thing(parent=Thing(parent=Number(1))).name != Thing(parent=Thing(parent=Number(2))).name
-
-
-def test_parents_are_the_recipes_among_the_fields():
+def test_parents_are_the_recipes_among_the_fields_and_needs_and_ancestors_come_once_parents_first():
     thing = Thing(parent=Number(1), parts=(Number(2), Number(3)))
     found = {label: parent.value for label, parent in thing.parents().items()}
     assert found == {"parent": 1, "parts.0": 2, "parts.1": 3}
-
-
-def test_needs_are_collected_from_any_nesting_each_once():
     needs = {"a": [Number(1), (Number(2), None)], "b": {"c": Number(1.0)}}
     assert [recipe.value for recipe in collect(needs)] == [1, 2]
     with pytest.raises(ValueError, match="'x', which is no recipe"):
         collect(["x"])
-
-
-def test_ancestors_come_parents_first_and_once():
     shared = Number(1)
     top = Number(4, parts=(Number(2, parts=(shared,)), Number(3, parts=(shared,))))
     assert [recipe.value for recipe in list_ancestors([top])] == [1, 2, 3, 4]

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cases import each
 from distributed import Client
 from toys import Counter, Number, start_main, wait_until
 
@@ -73,11 +74,10 @@ def write_other_code(folder):
     return str(folder)
 
 
-@pytest.mark.parametrize(("words", "change", "said"), [
+@each("words, change, said", [
     ((), lambda tmp_path: {"home": tmp_path}, "with the store .* does not see .*; workers must share MOME"),
     ((), lambda tmp_path: {"path": [write_other_code(tmp_path)]}, "runs other code of mome: [0-9a-f]{12}, "),
-    (("--nthreads", "2"), lambda _: {}, "has several threads; give it --nthreads 1")],
-    ids=["another store", "another version", "two threads"])
+    (("--nthreads", "2"), lambda _: {}, "has several threads; give it --nthreads 1")])
 def test_a_worker_that_does_not_fit_is_refused_by_address(by_hand, far_away, tmp_path, words, change, said):
     count = len(by_hand.processes)
     by_hand.add_worker("unfit", *words, **change(tmp_path))
@@ -99,8 +99,8 @@ def test_a_scheduler_builds_into_its_workers_store_and_no_other(far_away, own_ho
     assert [path.name for path in store.store_dir().iterdir()] == []
 
 
-@pytest.mark.parametrize(("place", "version", "said"), [("elsewhere/.token", "", "does not see elsewhere"),
-                                                       ("", "0" * 12, "runs other code")])
+@each("place, version, said", [("elsewhere/.token", "", "does not see elsewhere"),
+        ("", "0" * 12, "runs other code")])
 def test_a_worker_that_comes_later_and_does_not_fit_says_so_in_its_task(far_away, place, version, said):
     place, version = place or str(store.store_dir() / ".token"), version or engine.hash_package()
     with Client(far_away, set_as_default=False) as client:

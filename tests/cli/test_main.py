@@ -2,6 +2,7 @@ import os
 import sys
 
 import pytest
+from cases import each
 
 from mome import engine
 from mome.cli import run
@@ -9,13 +10,12 @@ from mome.cli.main import main
 from mome.store import NotBuilt
 
 
-@pytest.mark.parametrize(("words", "said"), [
+@each("words, said", [
     (["--scale", "huge"], ["scale='huge'", "smoke, laptop"]),
     (["--corpus", "wikipedia"], ["corpus='wikipedia'", "wiki40b"]),
     (["--corpus", "folder:/nowhere/at/all"], ["/nowhere/at/all"]),
     (["--languages", "en,xx"], ["'xx'", "en, fr, de, py"]),
     (["--languages", "en,en"], ["repeats"]), (["--seeds", "-1"], ["seeds='-1'", "0,1,2"]),
-    (["--seeds", "one"], ["seeds='one'"]),
     (["--only", "7"], ["notebook='7'", "09_toy"]), (["-p", "alpah=0.5"], ["'alpah'", "alphas"]),
     (["-p", "alphas"], ["NAME=VALUE"]),
     (["-p", "x=warm"], ["x='warm'", "whole number"]),
@@ -32,7 +32,7 @@ def test_bad_input_exits_with_code_2_and_one_line_before_anything_is_built(words
     assert not built and not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize(("words", "said"), [
+@each("words, said", [
     (["9", "-p", "alhpa=0,1"], ["'alhpa'", "alphas"]),
     (["9", "-p", "alpha=0", "-p", "alphas=[1]"], ["'alphas'", "twice"]),
     (["9", "-p", "alpha"], ["'alpha'", "NAME=V"]), (["9", "-p", "out=here"], ["'out'", "--out"]),
@@ -97,13 +97,10 @@ def test_too_little_disk_is_said_before_anything_is_built(workbook, built, monke
     assert not built
 
 
-def test_an_error_of_a_library_is_no_bad_input(workbook, monkeypatch):
+def test_what_is_not_built_and_an_error_of_a_library_are_no_bad_input(workbook, monkeypatch, capsys):
     monkeypatch.setattr("mome.runs.grid.read_needs", lambda *_: sys.modules["json"].loads("{"))
     with pytest.raises(ValueError, match="Expecting"):
         main(["run"])
-
-
-def test_what_is_not_built_is_a_failure_and_no_bad_input(monkeypatch, capsys):
     monkeypatch.setattr("mome.runs.compare.read_runs", lambda _: __import__("mome").store.find("teacher-1"))
     assert issubclass(NotBuilt, LookupError)
     assert main(["report", "here"]) == 1
@@ -119,9 +116,8 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(monkeypatch, cap
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("command",
-                         ["run", "plan", "sweep", "data", "train", "bench", "runs", "report", "clean",
-                          "publish"])
+@each("command", ["run", "plan", "sweep", "data", "train", "bench", "runs", "report", "clean",
+        "publish"])
 def test_each_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

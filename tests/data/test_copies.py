@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from cases import each
 
 from mome.data.clean import WORD
 from mome.data.copies import PERMUTATIONS, band_rows, find_copies, jaccard, shingles
@@ -40,17 +41,20 @@ def test_the_similarity_of_two_texts_is_shared_over_all_runs_of_five_words():
     # the first five words are one run of the six
     assert similarity(ten, "one two three four five") == 1 / 6
     assert similarity(ten, ten[::-1]) == 0
+    one, four = np.array([4]), np.array([1, 2, 3, 4])
+    assert jaccard(one, four) == jaccard(four, one) == 1 / 4
 
 
-def test_a_run_that_stands_twice_counts_once_and_order_counts():
+def test_repeats_case_and_punctuation_do_not_count_order_does_and_fewer_than_five_words_are_one_run():
     assert len(shingles("a b c d e a b c d e")) == 5
     assert similarity("a b c d e", "e d c b a") == 0
     assert similarity("a a a a b", "a a a b a") == 0
-
-
-def test_case_white_space_and_punctuation_do_not_count():
     text = "Die große Straße führt\nnach  Köln, heute."
     assert similarity(text, "die GROSSE strasse FÜHRT nach köln (heute)") == 1
+    assert len(shingles("two words")) == 1
+    assert similarity("two words", "Two  words!") == 1
+    for other in ("words two", "two words more", "two", "two words and a fifth", "words", ""):
+        assert similarity("two words", other) == 0
 
 
 def test_shingles_are_sorted_distinct_and_fit_in_32_bits(documents):
@@ -62,13 +66,6 @@ def test_shingles_are_sorted_distinct_and_fit_in_32_bits(documents):
         assert len(values) == len({tuple(words[start:start + 5]) for start in range(len(words) - 4)})
 
 
-def test_a_text_of_fewer_than_five_words_is_compared_as_a_whole():
-    assert len(shingles("two words")) == 1
-    assert similarity("two words", "Two  words!") == 1
-    for other in ("words two", "two words more", "two", "two words and a fifth", "words", ""):
-        assert similarity("two words", other) == 0
-
-
 def test_chinese_without_spaces_is_compared_by_runs_of_five_characters():
     text = "苹果树属于蔷薇科它的野生祖先至今仍生长在哈萨克斯坦的山林之中商人沿着古老的商路把果实带到西方"
     assert len(shingles(text)) == len(text) - 4
@@ -78,27 +75,18 @@ def test_chinese_without_spaces_is_compared_by_runs_of_five_characters():
     assert find_copies(split_table(*rows), 0.5).article_id.tolist() == ["b"]
 
 
-@pytest.mark.parametrize(("a", "b", "expected"), [
-    ([1, 2, 3], [2, 3, 4], 0.5), ([1], [1], 1), ([1], [2], 0), ([1, 2, 3, 4], [4], 0.25)])
-def test_jaccard_is_shared_over_all(a, b, expected):
-    assert jaccard(np.array(a), np.array(b)) == jaccard(np.array(b), np.array(a)) == expected
-
-
 # Bands
 
-def test_the_longest_bands_are_taken_that_find_a_pair_at_the_threshold():
+def test_the_longest_bands_are_taken_that_find_a_pair_at_the_threshold_or_bands_of_one():
     for threshold in np.linspace(0.1, 1, 91):
         found = [1 - (1 - threshold**n) ** (PERMUTATIONS // n) for n in range(1, PERMUTATIONS // 2 + 1)]
         rows = band_rows(threshold)
         assert found[rows - 1] >= 0.999
         assert all(probability < 0.999 for probability in found[rows:])
-
-
-def test_a_threshold_that_no_band_can_promise_to_find_takes_bands_of_one():
     assert band_rows(0.01) == 1
 
 
-@pytest.mark.parametrize(("threshold", "n_shared"), [(0.5, 24), (0.8, 32), (0.2, 12)])
+@each("threshold, n_shared", [(0.5, 24), (0.8, 32), (0.2, 12)])
 def test_random_pairs_at_the_threshold_are_found_and_those_just_below_are_not(threshold, n_shared):
     generator, rows = np.random.default_rng(0), []
     for number in range(100):
@@ -115,9 +103,8 @@ def test_random_pairs_at_the_threshold_are_found_and_those_just_below_are_not(th
 
 # Copies
 
-@pytest.mark.parametrize(("protected", "dropped", "language", "other"), [
-    ("validation", "train", "en", "en"), ("test", "train", "py", "en"), ("validation", "test", "en", "fr"),
-    ("test", "train", "py", "py")])
+@each("protected, dropped, language, other", [
+    ("validation", "train", "en", "en"), ("test", "train", "py", "en"), ("validation", "test", "en", "fr")])
 def test_planted_copies_above_the_threshold_are_found_and_none_below(protected, dropped, language, other):
     generator, rows = np.random.default_rng(3), []
     planted = {"exact": RUNS, "near": 30, "at": 24, "below": 23, "far": 5, "apart": 0}
@@ -146,11 +133,14 @@ def test_real_code_that_was_reindented_and_renamed_once_is_a_copy(documents):
     assert find_copies(split_table(*rows), 0.5).article_id.tolist() == ["b"]
 
 
-def test_texts_of_the_same_split_are_not_compared():
+def test_texts_of_the_same_split_are_not_compared_and_a_table_without_copies_has_its_columns():
     text = beginnings(np.random.default_rng(0), 0)[0]
     for split in ("train", "validation", "test"):
         rows = ("en", "a", split, text), ("en", "b", split, text), ("fr", "a", split, text)
-        assert find_copies(split_table(*rows), 0.5).empty
+        found = find_copies(split_table(*rows), 0.5)
+        assert found.empty
+        assert list(found.columns) == ["row", "language", "article_id", "split", "copy_of",
+                                       "copy_of_language", "copy_of_split", "jaccard"]
 
 
 def test_validation_is_kept_before_test_and_test_before_train_in_whatever_order_they_stand():
@@ -199,7 +189,7 @@ def windows() -> pd.DataFrame:
     return split_table(*rows)
 
 
-@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
+@each("threshold", [0.2, 0.5, 0.8])
 def test_copies_are_those_that_comparing_all_pairs_finds(windows, threshold):
     values = [shingles(text) for text in windows.text]
     protected, expected = [], {}
@@ -224,10 +214,3 @@ def test_copies_are_the_same_whatever_the_order_and_index_of_the_rows(windows):
     again, keys = find_copies(shuffled, 0.5), ["language", "article_id", "split", "jaccard"]
     assert shuffled.article_id.iloc[again.row].tolist() == again.article_id.tolist()
     assert set(again[keys].itertuples(index=False)) == set(first[keys].itertuples(index=False))
-
-
-def test_without_copies_the_table_is_empty_and_has_its_columns(documents):
-    found = find_copies(documents[:20].assign(split="train"), 0.5)
-    assert found.empty
-    assert list(found.columns) == ["row", "language", "article_id", "split", "copy_of", "copy_of_language",
-                                   "copy_of_split", "jaccard"]

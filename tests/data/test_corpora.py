@@ -6,12 +6,14 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
+from cases import each
 
 from mome.config import repository
 from mome.data import corpora, hub
 from mome.data.corpora import corpus_candidates, parse_help_page, read_documents, source_versions
 from mome.data.folder import CorpusUnavailable
 from mome.languages import CODE_LANGUAGES, CORPUS_LANGUAGES
+from mome.progress import heard_by
 
 MINI = list(CORPUS_LANGUAGES["mini"])
 NOWHERE = Path("/nowhere")  # the scratch folder of sources that keep nothing there
@@ -47,40 +49,28 @@ def write(root: Path, files: dict) -> None:
 
 # The mini corpus
 
-def test_mini_has_the_same_articles_in_every_natural_language_fewer_in_the_later_ones(mini):
+def test_mini_has_the_same_articles_in_its_natural_languages_and_code_that_keeps_its_ending(mini):
     ids = {name: {row["article_id"] for row in mini if row["language"] == name} for name in MINI}
     assert {language: len(found) for language, found in ids.items()} == {
         "en": 64, "fr": 64, "de": 64, "py": 64, "es": 20, "it": 20, "sql": 20, "bash": 20}
     assert ids["en"] == ids["fr"] == ids["de"]
     assert ids["es"] == ids["it"] < ids["en"]
-
-
-def test_the_code_of_mini_counts_as_code_and_keeps_its_ending_while_prose_loses_it(mini):
     assert {language for language in MINI if language in CODE_LANGUAGES} == {"py", "sql", "bash"}
     endings = {(row["language"], Path(row["article_id"]).suffix) for row in mini}
     prose = {(language, "") for language in ("en", "fr", "de", "es", "it")}
     assert endings == prose | {("py", ".py"), ("sql", ".sql"), ("bash", ".sh")}
-
-
-def test_mini_gives_text_under_exactly_three_names_no_two_of_a_language_equal(mini):
     assert all(set(row) == {"language", "article_id", "text"} and row["text"].strip() for row in mini)
     assert list(dict.fromkeys(row["language"] for row in mini)) == MINI
     assert len({(row["language"], row["text"]) for row in mini}) == len(mini)
 
 
-def test_a_document_of_mini_is_its_file_letter_for_letter(mini):
+def test_a_document_of_mini_is_its_file_letter_for_letter_python_compiles_and_a_subset_is_read_alone(mini):
     text = next(row["text"] for row in mini if (row["language"], row["article_id"]) == ("fr", "apple"))
     assert text == (repository() / "data/mini/fr/apple.txt").read_text(encoding="utf-8")
     assert "dégage de l'éthylène" in text
-
-
-def test_every_python_file_of_mini_is_python(mini):
     for row in mini:
         if row["language"] == "py":
             compile(row["text"], row["article_id"], "exec")
-
-
-def test_a_subset_of_languages_reads_those_only():
     assert {row["language"] for row in read("mini", ["de"])} == {"de"}
     assert read("mini", ("de",)) == read("mini", ["de"])
 
@@ -94,7 +84,7 @@ def test_a_folder_is_read_from_the_path_that_is_given(tmp_path):
     assert read("folder", ["en"], f"{tmp_path}/corpus/") == expected
 
 
-@pytest.mark.parametrize("files", [{"de/a.csv": "Apfel"}, {"de/.a.txt": "Apfel"}, {}])
+@each("files", [{"de/a.csv": "Apfel"}, {"de/.a.txt": "Apfel"}, {}])
 def test_a_language_without_files_is_named_beside_those_there_before_anything_is_read(tmp_path, files):
     write(tmp_path, {"en/a.txt": "apple", ".git/a.txt": "no"} | files)
     documents = read_documents("folder", ["en", "de"], 1, True, NOWHERE, tmp_path)
@@ -102,24 +92,18 @@ def test_a_language_without_files_is_named_beside_those_there_before_anything_is
         next(documents)
 
 
-def test_a_language_with_empty_files_only_is_named(tmp_path):
-    write(tmp_path, {"en/a.txt": "apple", "de/a.txt": " \n"})
-    with pytest.raises(CorpusUnavailable, match=rf"corpus='folder:{tmp_path}' gave no document in: de"):
-        read("folder", ["en", "de"], tmp_path)
-
-
-def test_an_empty_or_absent_folder_holds_nothing(tmp_path):
+def test_an_empty_absent_or_unnamed_folder_and_one_of_empty_files_are_refused_by_name(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(CorpusUnavailable, match=r"en, fr without texts in .* it holds: nothing"):
             read("folder", ["en", "fr"], folder)
-
-
-def test_a_folder_without_a_path_is_refused():
+    write(tmp_path, {"en/a.txt": "apple", "de/a.txt": " \n"})
+    with pytest.raises(CorpusUnavailable, match=rf"corpus='folder:{tmp_path}' gave no document in: de"):
+        read("folder", ["en", "de"], tmp_path)
     with pytest.raises(ValueError, match="folder=None is not allowed"):
         read("folder", ["en"])
 
 
-@pytest.mark.parametrize("files", [
+@each("files", [
     {"en/a.txt": "apple", "en/a.md": "apple again"},
     {"en/a.txt": "apple", "en/b.jsonl": '{"text": "again", "article_id": "a"}'},
     {"en/a.jsonl": '{"text": "one", "article_id": "a"}\n{"text": "two", "article_id": "a"}'}])
@@ -132,15 +116,15 @@ def test_an_article_id_that_stands_twice_in_a_language_is_refused(tmp_path, file
 
 # Which sources and languages there are
 
-@pytest.mark.parametrize("source", ["auto", "wikipedia", "help@2026-11-25", "folder:/home"])
+@each("source", ["auto", "help@2026-11-25", "folder:/home"])
 def test_a_source_is_one_of_five_names(source):
     message = f"source='{source}' is unknown; choose one of: help, wiki40b, reference, mini, folder"
     with pytest.raises(ValueError, match=message):
         read(source, ["en"])
 
 
-@pytest.mark.parametrize(("source", "language"), [
-    ("help", "ar"), ("help", "js"), ("wiki40b", "eu"), ("mini", "eu"), ("reference", "eu"), ("mini", "tlh")])
+@each("source, language", [
+    ("help", "ar"), ("wiki40b", "eu"), ("mini", "tlh"), ("reference", "eu")])
 def test_a_language_that_a_source_does_not_have_is_refused_beside_those_it_has(source, language):
     with pytest.raises(ValueError, match=f"languages='{language}' is unknown; choose one of: en, fr, de"):
         read(source, ["en", language])
@@ -169,20 +153,14 @@ def test_a_help_page_becomes_its_headings_paragraphs_and_code_lines_without_navi
         "Premier point", "Sub Main", '    Print "déjà"', "End Sub"]
 
 
-def test_accents_are_read_as_utf8_even_when_the_page_does_not_say_so():
-    html = '<html><head><meta charset="iso-8859-1"></head><div id="DisplayArea"><p>Grüße, œuvre</p></div>'
-    assert parse_help_page(html.encode()) == "Grüße, œuvre"
-
-
-@pytest.mark.parametrize("html", [
-    b"", b" \n", b"<!-- nothing -->", b"<html><body><p>Menu</p></body></html>",
-    b'<div id="DisplayArea"></div>', b'<div id="DisplayArea"><p> </p></div>'])
-def test_a_page_without_content_is_empty(html):
-    assert parse_help_page(html) == ""
-
-
-def test_a_line_break_within_a_paragraph_separates_words():
-    assert parse_help_page(b'<div id="DisplayArea"><p>one<br>two<br/>three</p></div>') == "one two three"
+@each("html, text", [
+    ('<html><head><meta charset="iso-8859-1"></head><div id="DisplayArea"><p>Grüße, œuvre</p></div>',
+     "Grüße, œuvre"),
+    ('<div id="DisplayArea"><p>one<br>two<br/>three</p></div>', "one two three"),
+    ("", ""), (" \n", ""), ("<!-- nothing -->", ""), ("<html><body><p>Menu</p></body></html>", ""),
+    ('<div id="DisplayArea"></div>', ""), ('<div id="DisplayArea"><p> </p></div>', "")])
+def test_a_page_is_utf8_whatever_it_says_its_line_breaks_part_words_and_it_may_be_empty(html, text):
+    assert parse_help_page(html.encode()) == text
 
 
 def unpack_to(monkeypatch, root: Path) -> None:
@@ -199,21 +177,15 @@ def test_help_pages_share_their_article_id_in_all_languages(monkeypatch, tmp_pat
         ("en", "swriter/01/a.html"), ("fr", "swriter/01/a.html")]
 
 
-def test_a_part_of_the_pages_is_the_first_of_them_in_order(tmp_path):
+def test_a_part_of_the_pages_is_the_first_of_them_in_order_and_moves_a_progress(tmp_path):
     write(tmp_path, {f"{name}.html": PAGE for name in "dbca"})
     for part, names in ((1.0, "abcd"), (0.5, "ab"), (0.25, "a")):
         rows = corpora.parse_help_pages({"fr": tmp_path}, part)
         assert [row["article_id"] for row in rows] == [f"{name}.html" for name in names]
-
-
-def test_pages_move_a_progress_of_their_own(monkeypatch, tmp_path):
-    from mome.progress import heard_by
-
-    write(tmp_path, {"a.html": PAGE})
     heard = []
     with heard_by(heard.append):
         list(corpora.parse_help_pages({"fr": tmp_path}))
-    assert heard == [{"text": "parse help fr", "done": 1, "total": 1, "note": ""}]
+    assert heard[0] == {"text": "parse help fr", "done": 1, "total": 4, "note": ""}
 
 
 def test_python_documents_are_the_library_without_its_tests_and_tables(monkeypatch, tmp_path):
@@ -224,16 +196,13 @@ def test_python_documents_are_the_library_without_its_tests_and_tables(monkeypat
     assert read("help", ["py"]) == [{"language": "py", "article_id": "ast.py", "text": "import sys"},
                                     {"language": "py", "article_id": "json/tool.py", "text": "x = 1"}]
     assert [row["article_id"] for row in corpora.python_documents(0.25)] == ["ast.py"]
-
-
-def test_python_documents_without_a_library_on_disk_give_a_clear_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path / "absent")})
     with pytest.raises(CorpusUnavailable, match=r"'py' needs the source of the CPython library.*'mini'"):
         read("help", ["py"])
 
 
-@pytest.mark.parametrize("missing", ["apt-get", "dpkg-deb"])
-@pytest.mark.parametrize("source", ["help", "reference"])
+@each("missing", ["apt-get", "dpkg-deb"])
+@each("source", ["help", "reference"])
 def test_without_the_package_tools_the_error_names_the_tool_and_other_corpora(monkeypatch, source, missing):
     monkeypatch.setattr(shutil, "which", lambda tool: None if tool == missing else f"/usr/bin/{tool}")
     message = f"corpus='{source}' needs {missing}.*'wiki40b', 'mini' or 'folder:PATH'"
@@ -241,16 +210,13 @@ def test_without_the_package_tools_the_error_names_the_tool_and_other_corpora(mo
         read(source, ["en"])
 
 
-def test_help_that_cannot_be_downloaded_says_why(monkeypatch):
+def test_help_that_cannot_be_downloaded_says_why_also_when_apt_says_nothing(monkeypatch):
     stderr = "W: old list\nE: Unable to locate package libreoffice-help-fr\nE: more"
     failed = corpora.subprocess.CompletedProcess([], 100, "", stderr)
     reach(monkeypatch, tools=True, hub_answers=False)
     monkeypatch.setattr(corpora.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(CorpusUnavailable, match=r"'help' cannot .* \(E: Unable to .*-fr\).*'mini'"):
         read("help", ["fr"])
-
-
-def test_packages_that_do_not_come_although_apt_says_so_are_missed(monkeypatch):
     reach(monkeypatch, tools=True, hub_answers=False)
     done = corpora.subprocess.CompletedProcess([], 0, "", "")
     monkeypatch.setattr(corpora.subprocess, "run", lambda *_, **__: done)
@@ -280,7 +246,7 @@ def fake_packages(monkeypatch, folders: dict[str, str]) -> list[list[str]]:
     return commands
 
 
-def test_the_help_of_a_language_is_found_whatever_the_case_of_its_folder(monkeypatch):
+def test_the_help_of_every_language_is_its_own_package_whatever_the_case_of_its_folder(monkeypatch):
     folders = {"en-us": "en-US", "en-gb": "en-GB", "es": "es", "pt-br": "pt-BR", "zh-cn": "zh-CN"}
     commands = fake_packages(monkeypatch, folders)
     rows = read("help", ["es", "en", "zh-cn", "pt-br", "en-gb"])
@@ -289,9 +255,6 @@ def test_the_help_of_a_language_is_found_whatever_the_case_of_its_folder(monkeyp
     assert [row["language"] for row in rows] == ["es", "en", "zh-cn", "pt-br", "en-gb"]
     for row in rows:
         assert folders["en-us" if row["language"] == "en" else row["language"]] in row["text"].split("\n")
-
-
-def test_every_language_of_help_is_asked_for_under_its_own_package(monkeypatch):
     languages = [language for language in CORPUS_LANGUAGES["help"] if language != "py"]
     folders = {language: language.upper() for language in languages} | {"en-us": "en-US"}
     commands = fake_packages(monkeypatch, folders)
@@ -314,6 +277,10 @@ def test_a_corpus_that_is_silent_in_a_language_is_not_taken_for_whole(monkeypatc
     unpack_to(monkeypatch, tmp_path)
     with pytest.raises(CorpusUnavailable, match=r"corpus='help' gave no document in: fr; .* another corpus$"):
         read("help", ["en", "fr"])
+    write(tmp_path, {"usr/share/debian-reference/ch01.en.html": REFERENCE_PAGE})
+    monkeypatch.setattr(corpora, "fetch_packages", lambda *_: tmp_path)
+    with pytest.raises(CorpusUnavailable, match="corpus='reference' gave no document in: fr"):
+        read("reference", ["en", "fr"])
     monkeypatch.setattr(hub, "download", lambda *_: iter(()))
     message = r"corpus='wiki40b' gave no document in: en, fr;.*common_articles=False"
     with pytest.raises(CorpusUnavailable, match=message):
@@ -345,14 +312,11 @@ REFERENCE_PAGE = """<?xml version="1.0" encoding="UTF-8"?>
 <div class="navfooter"><hr/><p>Next: Chapter 2</p></div></body></html>"""
 
 
-def test_a_reference_page_becomes_its_sections_by_anchor_each_without_those_within():
+def test_a_reference_page_becomes_its_sections_by_anchor_each_without_those_within_if_it_has_any():
     assert corpora.parse_reference_page(REFERENCE_PAGE.encode()) == {
         "_console": "1.1. Console basics\nFür die Shell braucht man Übung.\nAfter the inner section.",
         "_prompt": "1.1.1. The prompt\nUpon starting & login:\nfoo login:\n    root\nPassword:\n"
                    "first point\nsecond point"}
-
-
-def test_a_reference_page_without_sections_gives_nothing():
     page = b'<html><body><div class="navheader"><p>Home</p></div><h1>Title</h1></body></html>'
     assert corpora.parse_reference_page(page) == {}
 
@@ -386,13 +350,6 @@ def test_the_python_of_the_reference_is_that_of_packages_and_needs_no_download(m
         ("one/plot.py", "x = 1"), ("two/__init__.py", "y = 2"), ("two/deep/plot.py", "z = 3")]
 
 
-def test_a_reference_that_is_silent_in_a_language_is_not_taken_for_whole(monkeypatch, tmp_path):
-    write(tmp_path, {"usr/share/debian-reference/ch01.en.html": REFERENCE_PAGE})
-    monkeypatch.setattr(corpora, "fetch_packages", lambda *_: tmp_path)
-    with pytest.raises(CorpusUnavailable, match="corpus='reference' gave no document in: fr"):
-        read("reference", ["en", "fr"])
-
-
 # The hub
 
 def test_the_hub_is_told_how_much_is_wanted_and_where_to_keep_it(monkeypatch, tmp_path):
@@ -404,7 +361,7 @@ def test_the_hub_is_told_how_much_is_wanted_and_where_to_keep_it(monkeypatch, tm
 
 # Which corpus is tried
 
-@pytest.mark.parametrize(("tools", "hub_answers", "languages", "expected"), [
+@each("tools, hub_answers, languages, expected", [
     (True, True, ["en", "fr", "py"], ["help", "wiki40b", "mini"]),
     (True, False, ["en"], ["help", "mini"]),
     (False, True, ["en"], ["wiki40b", "mini"]),
@@ -417,7 +374,7 @@ def test_auto_tries_help_first_then_the_hub_then_mini_as_far_as_they_are_within_
     assert candidates[-1][1].startswith("neither the package servers nor the hub")
 
 
-@pytest.mark.parametrize(("tools", "lists", "answers"), [
+@each("tools, lists, answers", [
     (True, ["deb_Packages"], True), (True, ["deb_InRelease"], False), (True, [], False),
     (False, ["deb_Packages"], False)])
 def test_package_servers_answer_when_apt_is_here_and_brings_lists(monkeypatch, tools, lists, answers):
@@ -430,7 +387,7 @@ def test_package_servers_answer_when_apt_is_here_and_brings_lists(monkeypatch, t
     assert corpora.do_packages_answer() is answers
 
 
-def test_auto_skips_a_source_that_lacks_a_language(monkeypatch):
+def test_auto_skips_a_source_that_lacks_a_language_and_asks_the_hub_only_when_help_did_not_serve(monkeypatch):
     reach(monkeypatch, tools=True, hub_answers=True)
     assert next(corpus_candidates("auto", ["en", "ar"]))[0] == "wiki40b"
     monkeypatch.setattr(hub, "is_reachable", lambda: pytest.fail("the hub was asked"))
@@ -438,22 +395,19 @@ def test_auto_skips_a_source_that_lacks_a_language(monkeypatch):
     assert next(candidates)[0] == "help"
     with pytest.raises(CorpusUnavailable, match=r"\['en', 'eu'\]: no corpus within reach"):
         next(candidates)
+    reach(monkeypatch, tools=True, hub_answers=True)
+    monkeypatch.setattr(hub, "is_reachable", lambda: pytest.fail("the hub was asked"))
+    assert next(corpus_candidates("auto", ["en"]))[0] == "help"
 
 
-@pytest.mark.parametrize("languages", [["en", "fi"], ["ar", "eu"], ("py", "js")])
+@each("languages", [["en", "fi"], ("py", "js")])
 def test_auto_never_falls_to_a_mini_that_lacks_a_language(monkeypatch, languages):
     reach(monkeypatch, tools=False, hub_answers=False)
     with pytest.raises(CorpusUnavailable, match="no corpus within reach has all of them; check the network"):
         list(corpus_candidates("auto", languages))
 
 
-def test_auto_asks_the_hub_only_when_help_did_not_serve(monkeypatch):
-    reach(monkeypatch, tools=True, hub_answers=True)
-    monkeypatch.setattr(hub, "is_reachable", lambda: pytest.fail("the hub was asked"))
-    assert next(corpus_candidates("auto", ["en"]))[0] == "help"
-
-
-@pytest.mark.parametrize("reachable", [False, True])
+@each("reachable", [False, True])
 def test_a_corpus_chosen_by_name_never_falls_back(monkeypatch, tmp_path, reachable):
     reach(monkeypatch, tools=reachable, hub_answers=reachable)
     write(tmp_path, {"en/a.txt": "apple"})
@@ -469,18 +423,12 @@ def test_a_corpus_that_does_not_exist_is_refused():
 
 # What tells one state of a source from another
 
-def test_the_python_version_tells_states_of_help_apart_only_with_code():
+def test_versions_of_this_machine_tell_states_of_help_and_reference_apart_only_with_code():
     assert source_versions("help", ["en", "py"]) == {"python": corpora.platform.python_version()}
     assert source_versions("help", ["en"]) == {}
-
-
-def test_package_versions_tell_states_of_the_reference_apart_only_with_code():
     versions = source_versions("reference", ["en", "py"])
     assert set(versions) == set(corpora.REFERENCE_PACKAGES)
     assert versions["sklearn"] == corpora.version("scikit-learn")
     assert source_versions("reference", ["en"]) == {}
-
-
-def test_the_other_sources_have_no_version_of_this_machine():
     for source in ("wiki40b", "mini", "folder"):
         assert source_versions(source, ["en", "py"]) == {}

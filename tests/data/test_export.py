@@ -10,6 +10,7 @@ import datasets
 import pandas as pd
 import pytest
 import yaml
+from cases import each
 from transformers import AutoTokenizer
 
 from mome.data import export
@@ -88,27 +89,23 @@ def recipe_of(card: str) -> dict:
 
 # The folder
 
-def test_the_folder_holds_card_documents_rows_and_tokenizer_and_nothing_else(out):
+def test_the_folder_holds_card_documents_rows_and_tokenizer_and_names_no_place_on_this_machine(
+        out, data_path):
     names = {"README.md", "dataset", "documents.parquet", "tokenizer", *(f"{split}.json" for split in SPLITS)}
     assert {path.name for path in out.iterdir()} == names
     assert [path.name for path in out.parent.iterdir()] == [out.name]
-
-
-def test_no_file_of_the_folder_names_a_place_on_this_machine(out, data_path):
     for path in out.rglob("*"):
         if path.is_file():
             assert str(data_path.parent).encode() not in path.read_bytes(), path
 
 
-def test_the_folder_loads_as_a_data_set_of_the_kept_documents(out, texts, tmp_path):
+def test_the_folder_loads_as_a_data_set_of_the_kept_documents_one_a_line_of_a_splits_json(
+        out, texts, tmp_path):
     loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path))
     assert set(loaded) == set(SPLITS)
     for split in SPLITS:
         expected = texts[texts.kept & (texts.split == split)][["language", "article_id", "text"]]
         assert loaded[split].to_pandas().to_dict("records") == expected.to_dict("records")
-
-
-def test_the_json_of_a_split_is_one_array_with_an_object_a_line(out, texts):
     for split in SPLITS:
         text = (out / f"{split}.json").read_text(encoding="utf-8")
         rows = json.loads(text)
@@ -117,15 +114,13 @@ def test_the_json_of_a_split_is_one_array_with_an_object_a_line(out, texts):
         assert "\\u" not in text  # letters are written as they are
 
 
-def test_the_packed_rows_and_documents_are_those_of_the_data_set(out, data_path, texts):
+def test_packed_rows_and_documents_are_those_of_the_data_set_and_the_tokenizer_turns_one_into_the_other(
+        out, data_path, texts):
     rows, expected = (datasets.load_from_disk(str(folder / "dataset")) for folder in (out, data_path))
     for split in SPLITS:
         assert rows[split].to_dict() == expected[split].to_dict()
         assert {len(ids) for ids in rows[split]["input_ids"]} == {SIZES["context"]}
     pd.testing.assert_frame_equal(pd.read_parquet(out / "documents.parquet"), texts)
-
-
-def test_the_tokenizer_loads_and_turns_the_documents_into_the_rows(out):
     tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")
     assert len(tokenizer) == SIZES["vocab_size"]
     rows = datasets.load_from_disk(str(out / "dataset"))["train"].to_pandas()
@@ -149,16 +144,13 @@ def test_the_front_of_the_card_names_languages_and_files(card):
     assert front["configs"] == [{"config_name": "default", "data_files": files}]
 
 
-def test_the_sizes_of_the_card_are_those_of_the_documents(card, texts):
+def test_sizes_and_balance_of_the_card_are_those_of_the_documents_by_their_shares(card, texts):
     parts = {(language, split): texts[texts.kept & (texts.language == language) & (texts.split == split)]
              for language in LANGUAGES for split in SPLITS}
     assert table_of(card, "Sizes") == [
         [LANGUAGE_NAMES[language], split, str(len(part)), str(part.n_tokens.sum()), str(part.n_bytes.sum())]
         for (language, split), part in parts.items()]
     assert re.search(r"\| \d,\d{3} \|", card)  # thousands are grouped
-
-
-def test_the_balance_of_the_card_is_that_of_the_documents_by_their_shares(card, texts):
     totals = texts[texts.kept & (texts.split == "train")].groupby("language").n_tokens.sum()
     difference = largest_difference((totals / pd.Series(dict(SHARES))).to_dict())
     assert f"differ by {difference:.2f} % of the largest" in card
@@ -188,14 +180,11 @@ def test_the_card_says_how_to_make_the_data_again_and_that_gives_its_hash(card, 
     assert build_dataset(texts[["language", "article_id", "text"]], tmp_path, **options)["sha256"] == sha256
 
 
-def test_the_card_names_no_path_though_the_corpus_has_one(data_path):
+def test_the_card_names_source_and_licence_of_text_and_code_and_no_path(data_path):
     paths = {"path": "/home/someone/texts", "files": ["/home/someone/a.txt"], "files_sha256": "0" * 64}
     card = data_card(data_path, corpus_of("folder", **paths))
     assert "someone" not in card
     assert recipe_of(card)["corpus"] == {**corpus_of()["fields"], "files_sha256": "0" * 64}
-
-
-def test_the_card_names_source_and_licence_of_text_and_code(data_path):
     assert set(SOURCES) == {*CORPUS_LANGUAGES, "folder"}
     for source in SOURCES:
         card = data_card(data_path, corpus_of(source))
@@ -205,7 +194,7 @@ def test_the_card_names_source_and_licence_of_text_and_code(data_path):
         assert all(re.fullmatch(r"- [\w ]+: .{5,}\. Licence: .{3,}\.", line) for line in lines), lines
 
 
-@pytest.mark.parametrize(("languages", "sources"), [(["en", "no"], ["Natural"]), (["py"], ["Code"])])
+@each("languages, sources", [(["en", "no"], ["Natural"]), (["py"], ["Code"])])
 def test_a_card_of_text_alone_or_code_alone_names_no_other_and_loads(documents, tmp_path, languages, sources):
     documents = documents.replace({"language": {"de": "no"}})  # Norwegian, which YAML would take for false
     some = documents[documents.language.isin(languages)].reset_index(drop=True)
@@ -240,7 +229,7 @@ def test_a_folder_that_holds_something_is_refused_and_left_as_it_is(data_path, t
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("gives_way", [True, False], ids=["Linux", "Windows"])
+@each("gives_way", [True, False])
 def test_an_empty_folder_is_filled(data_path, tmp_path, monkeypatch, gives_way):
     def replace(source, target, rename=os.replace):
         if Path(target).exists() and not gives_way:
@@ -265,8 +254,7 @@ def test_the_working_folder_is_refused_and_a_path_may_lead_back(data_path, tmp_p
     assert (tmp_path / "there" / "README.md").exists()
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
-@pytest.mark.parametrize("is_there", [False, True])
+@each("error, is_there", [(OSError("disk full"), False), (KeyboardInterrupt(), True)])
 def test_a_failure_on_the_way_leaves_no_half_folder(data_path, tmp_path, monkeypatch, error, is_there):
     def fail(*_, **__):
         raise error

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from cases import each
 
 from mome.config import repository
 from mome.data import folder as folders
@@ -55,7 +57,7 @@ def test_a_table_is_not_read_and_not_part_of_the_hash(tmp_path):
     assert hash_folder(tmp_path, ["en"]) == before
 
 
-@pytest.mark.parametrize("name", LEFTOVERS.values(), ids=LEFTOVERS)
+@each("name", LEFTOVERS.values())
 def test_what_programs_leave_behind_is_neither_read_nor_part_of_the_hash(tmp_path, monkeypatch, name):
     # Not only because of its ending.
     monkeypatch.setattr(folders, "ENDINGS", folders.ENDINGS | {"", ".txt~", ".txt#", ".swp"})
@@ -66,18 +68,12 @@ def test_what_programs_leave_behind_is_neither_read_nor_part_of_the_hash(tmp_pat
     assert hash_folder(tmp_path, ["en"]) == before
 
 
-def test_only_names_below_the_language_decide_what_is_left_out(tmp_path):
+def test_marks_of_leftovers_elsewhere_in_a_path_leave_nothing_out(tmp_path):
     for name in (".cache", "node_modules", "old~"):
         write(tmp_path / name, {"en/a.txt": "apple"})
         assert texts(tmp_path / name) == [("a", "apple")]
-
-
-def test_a_folder_that_ends_like_a_file_is_walked_through(tmp_path):
-    write(tmp_path, {"en/v1.txt/a.txt": "apple"})
-    assert texts(tmp_path) == [("v1.txt/a", "apple")]
-
-
-def test_names_with_marks_of_leftovers_within_them_are_texts(tmp_path):
+    write(tmp_path / "deep", {"en/v1.txt/a.txt": "apple"})
+    assert texts(tmp_path / "deep") == [("v1.txt/a", "apple")]
     names = ["a#b.txt", "a.swp.txt", "a~b.txt", "x.y.txt", "#1.txt"]
     write(tmp_path, {f"en/{name}": "text" for name in names})
     assert sorted(path.name for path in list_files(tmp_path / "en")) == sorted(names)
@@ -92,21 +88,18 @@ def test_a_folder_is_named_after_its_prefix_and_mini_lies_in_the_checkout(monkey
 
 # Article ids
 
-def test_translations_share_their_article_id_whatever_their_endings(tmp_path):
+def test_translations_share_their_article_id_whatever_their_endings_and_code_does_not(tmp_path):
     write(tmp_path, {"en/fruit/a.txt": "apple", "fr/fruit/a.md": "pomme"})
     for language, text in {"en": "bread", "fr": "pain"}.items():
         pd.DataFrame({"text": [text]}).to_parquet(tmp_path / language / "b.parquet")
     rows = read(tmp_path, "en", "fr")
     assert [(row["language"], row["article_id"]) for row in rows] == [
         ("en", "b:0"), ("en", "fruit/a"), ("fr", "b:0"), ("fr", "fruit/a")]
-
-
-def test_code_files_that_differ_in_their_ending_are_two_articles(tmp_path):
     write(tmp_path, {"c/a.c": "int x;", "c/a.h": "extern int x;", "en/a.txt": "apple"})
-    assert [row["article_id"] for row in read(tmp_path, "c", "en")] == ["a.c", "a.h", "a"]
+    assert [row["article_id"] for row in read(tmp_path, "c", "en")] == ["a.c", "a.h", "a", "b:0", "fruit/a"]
 
 
-def test_rows_of_parquet_have_their_own_ids_or_their_file_and_number(tmp_path):
+def test_rows_have_their_own_ids_or_where_that_is_null_their_file_and_number(tmp_path):
     write(tmp_path, {"en/deep/z.txt": "last"})
     for name, columns in {
             "a": {"text": ["one", "two"]}, "deep/c": {"article_id": [7], "text": ["five"]},
@@ -114,32 +107,23 @@ def test_rows_of_parquet_have_their_own_ids_or_their_file_and_number(tmp_path):
         pd.DataFrame(columns).to_parquet(tmp_path / f"en/{name}.parquet")
     assert texts(tmp_path) == [("a:0", "one"), ("a:1", "two"), ("Q1", "three"), ("deep/b:1", "four"),
                                ("7", "five"), ("deep/z", "last")]
-
-
-def test_an_article_id_of_null_is_not_given_and_one_of_zero_is(tmp_path):
     ids = [("one", None), ("two", "x"), ("three", 0)]
     lines = [json.dumps({"text": text, "article_id": article_id}) for text, article_id in ids]
-    write(tmp_path, {"en/a.jsonl": "\n".join(lines)})
-    assert texts(tmp_path) == [("a:0", "one"), ("x", "two"), ("0", "three")]
+    write(tmp_path / "json", {"en/a.jsonl": "\n".join(lines)})
+    assert texts(tmp_path / "json") == [("a:0", "one"), ("x", "two"), ("0", "three")]
 
 
 # Letters
 
-@pytest.mark.parametrize(("name", "content"), [("a.txt", "apple"), ("a.jsonl", '{"text": "apple"}')])
-def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path, name, content):
-    write(tmp_path, {f"en/{name}": content.encode("utf-8-sig")})
-    assert [text for _, text in texts(tmp_path)] == ["apple"]
-
-
-@pytest.mark.parametrize("mark", ["\u2028", "\x85"])
-def test_a_unicode_line_mark_within_a_json_string_stays(tmp_path, mark):
-    write(tmp_path, {"en/a.jsonl": json.dumps({"text": f"one{mark}two"}, ensure_ascii=False)})
-    assert texts(tmp_path) == [("a:0", f"one{mark}two")]
-
-
-def test_a_character_beyond_the_first_plane_is_whole_in_json(tmp_path):
-    write(tmp_path, {"en/a.jsonl": '{"text": "\\ud83c\\udf4e"}'})
-    assert texts(tmp_path) == [("a:0", "\U0001f34e")]
+@each("name, content, text", [
+    ("a.txt", "apple".encode("utf-8-sig"), "apple"), ("a.jsonl", '{"text": "a"}'.encode("utf-8-sig"), "a"),
+    ("a.jsonl", '{"text": "one\u2028two"}', "one\u2028two"),
+    ("a.jsonl", '{"text": "one\x85two"}', "one\x85two"),
+    ("a.jsonl", '{"text": "\\ud83c\\udf4e"}', "\U0001f34e")])
+def test_a_byte_order_mark_is_no_part_of_a_text_and_a_line_mark_or_rare_character_in_json_is(
+        tmp_path, name, content, text):
+    write(tmp_path, {f"en/{name}": content})
+    assert [found for _, found in texts(tmp_path)] == [text]
 
 
 def test_an_empty_document_is_left_out_and_named(tmp_path, caplog):
@@ -152,27 +136,26 @@ def test_an_empty_document_is_left_out_and_named(tmp_path, caplog):
 
 # What is refused, by name
 
-@pytest.mark.parametrize(("encoding", "ending"), [("latin-1", "txt"), ("utf-16", "jsonl"), ("cp1252", "c"),
-                                                  ("latin-1", "jsonl"), ("utf-16", "md")])
-def test_a_file_that_is_not_utf8_is_named(tmp_path, encoding, ending):
-    write(tmp_path, {"fr/good.txt": "bon", f"fr/a.{ending}": '{"text": "été"}'.encode(encoding)})
-    with pytest.raises(ValueError, match=rf"fr/a\.{ending} cannot be read as UTF-8 {ending}"):
-        read(tmp_path, "fr")
+UNREADABLE, BINARY = "cannot be read as UTF-8", "row {} holds zero bytes, so it is binary"
+HALF = r"row 2 holds '\\ud.*half a character, so it is not"
+NO_TEXT = r"row \d is not allowed; every row must have a text"
 
 
-@pytest.mark.parametrize(("name", "content", "row"), [
-    ("a.txt", b"\x7fELF\0\0\0", 1), ("a.txt", "plain".encode("utf-16-le"), 1), ("a.py", b"text\0", 1),
-    ("a.jsonl", b'{"text": "good"}\n{"text": "zero \\u0000 byte"}', 2)])
-def test_a_binary_file_and_its_row_are_named(tmp_path, name, content, row):
+@each("name, content, said", [
+    ("a.txt", "été".encode("latin-1"), f"{UNREADABLE} txt"),
+    ("a.md", "été".encode("utf-16"), f"{UNREADABLE} md"),
+    ("a.jsonl", '{"text": "été"}'.encode("latin-1"), f"{UNREADABLE} jsonl"),
+    *(("a.jsonl", '{"text": "good"}\n' + line, f"{UNREADABLE} jsonl") for line in (
+        '{"text": "half', "text", "{'text': 'single quotes'}", 100_000 * "[")),
+    ("a.txt", b"\x7fELF\0\0\0", BINARY.format(1)), ("a.py", b"text\0", BINARY.format(1)),
+    ("a.jsonl", b'{"text": "good"}\n{"text": "zero \\u0000 byte"}', BINARY.format(2)),
+    *(("a.jsonl", '{"text": "good"}\n' + line, HALF) for line in (
+        '{"text": "half \\ud83c"}', '{"text": "a", "article_id": "\\udf4e"}')),
+    *(("a.jsonl", line, NO_TEXT) for line in (
+        '{"txt": "a"}', '"a"', "[1]", '{"text": null}', '{"text": 3}'))])
+def test_what_is_no_text_is_refused_with_its_file_its_row_and_the_reason(tmp_path, name, content, said):
     write(tmp_path, {"en/good.txt": "good", f"en/{name}": content})
-    with pytest.raises(ValueError, match=rf"en/{name}: row {row} holds zero bytes, so it is binary"):
-        read(tmp_path, "en")
-
-
-@pytest.mark.parametrize("line", ['{"text": "half \\ud83c"}', '{"text": "a", "article_id": "\\udf4e"}'])
-def test_half_a_character_in_a_text_or_an_id_names_the_file_and_the_row(tmp_path, line):
-    write(tmp_path, {"en/a.jsonl": '{"text": "good"}\n' + line})
-    with pytest.raises(ValueError, match=r"en/a\.jsonl: row 2 holds '\\ud.*half a character, so it is not"):
+    with pytest.raises(ValueError, match=rf"en/{re.escape(name)}:? {said}"):
         read(tmp_path, "en")
 
 
@@ -188,36 +171,17 @@ def test_a_file_name_that_is_not_utf8_is_refused_in_words_that_can_be_printed(tm
     assert len(hash_folder(tmp_path, ["en"])) == 64
 
 
-@pytest.mark.parametrize("kept", [0, 4, 100, -1])
-def test_a_damaged_parquet_file_is_named(tmp_path, kept):
+@each("kept", [0, 100, -1])
+def test_a_parquet_file_that_is_damaged_or_has_a_row_without_text_is_named(tmp_path, kept):
     write(tmp_path, {"en/good.txt": "good"})
     pd.DataFrame({"text": ["one", "two"]}).to_parquet(tmp_path / "en/a.parquet")
     write(tmp_path, {"en/a.parquet": (tmp_path / "en/a.parquet").read_bytes()[:kept]})
     with pytest.raises(ValueError, match=r"en/a\.parquet cannot be read as Parquet"):
         read(tmp_path, "en")
-
-
-@pytest.mark.parametrize("columns", [{"body": ["one"]}, {"text": [1]}, {"text": ["one", None]}])
-def test_a_parquet_row_without_text_names_its_file(tmp_path, columns):
-    (tmp_path / "en").mkdir()
-    pd.DataFrame(columns).to_parquet(tmp_path / "en/a.parquet")
-    with pytest.raises(ValueError, match=r"en/a\.parquet: row \d is not allowed; every row must have a text"):
-        read(tmp_path, "en")
-
-
-@pytest.mark.parametrize("line", ['{"txt": "a"}', '"a"', "[1]", '{"text": null}', '{"text": 3}'])
-def test_a_json_line_without_text_names_its_file(tmp_path, line):
-    write(tmp_path, {"en/a.jsonl": line})
-    with pytest.raises(ValueError, match=r"en/a\.jsonl: row 1 is not allowed; every row must have a text"):
-        read(tmp_path, "en")
-
-
-@pytest.mark.parametrize("line", ['{"text": "half', "text", "{'text': 'single quotes'}",
-                                  pytest.param(100_000 * "[", id="deep")])
-def test_a_line_that_is_not_json_names_its_file(tmp_path, line):
-    write(tmp_path, {"en/a.jsonl": '{"text": "good"}\n' + line})
-    with pytest.raises(ValueError, match=r"en/a\.jsonl cannot be read as UTF-8 jsonl"):
-        read(tmp_path, "en")
+    for columns in ({"body": ["one"]}, {"text": [1]}, {"text": ["one", None]}):
+        pd.DataFrame(columns).to_parquet(tmp_path / "en/a.parquet")
+        with pytest.raises(ValueError, match=rf"en/a\.parquet: {NO_TEXT}"):
+            read(tmp_path, "en")
 
 
 # The hash
@@ -238,15 +202,6 @@ def test_the_hash_changes_with_a_letter_and_with_a_name_and_comes_back(tmp_path)
     assert hash_folder(tmp_path, languages) != mini
 
 
-def test_the_hash_is_of_the_chosen_languages_in_any_order(tmp_path):
-    write(tmp_path, {"en/a.txt": "apple", "fr/a.txt": "pomme"})
-    both, one = hash_folder(tmp_path, ["en", "fr"]), hash_folder(tmp_path, ["en"])
-    assert hash_folder(tmp_path, ["fr", "en"]) == both != one
-    write(tmp_path, {"fr/a.txt": "poire"})
-    assert hash_folder(tmp_path, ["en"]) == one
-    assert hash_folder(tmp_path, ["en", "fr"]) != both
-
-
 def test_the_same_folder_has_one_hash_however_its_path_is_written(tmp_path, monkeypatch):
     write(tmp_path, {"h/en/a.txt": "apple"})
     monkeypatch.chdir(tmp_path)
@@ -256,10 +211,14 @@ def test_the_same_folder_has_one_hash_however_its_path_is_written(tmp_path, monk
     assert hash_folder("h/", ["en"]) == hash_folder(Path("h"), ["en"])
 
 
-def test_what_moves_between_files_or_into_a_name_is_another_state(tmp_path):
+def test_what_moves_between_files_or_into_a_name_is_another_state_of_the_languages_asked_for(tmp_path):
     states = [{"en/a.txt": "xy", "en/b.txt": ""}, {"en/a.txt": "x", "en/b.txt": "y"}, {"en/ab.txt": "xy"},
               {"en/a.txt": "", "en/b.txt": "xy"}, {"en/a/b.txt": "xy"}, {"fr/ab.txt": "xy"}]
     for number, files in enumerate(states):
         write(tmp_path / str(number), files)
     hashes = {hash_folder(tmp_path / str(number), ["en", "fr"]) for number in range(len(states))}
     assert len(hashes) == len(states)
+    both, one = hash_folder(tmp_path / "0", ["en", "fr"]), hash_folder(tmp_path / "0", ["en"])
+    write(tmp_path / "0", {"fr/a.txt": "poire"})  # which is not asked for in one of them
+    assert hash_folder(tmp_path / "0", ["en"]) == one
+    assert hash_folder(tmp_path / "0", ["fr", "en"]) == hash_folder(tmp_path / "0", ["en", "fr"]) != both

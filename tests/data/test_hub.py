@@ -25,6 +25,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
+from cases import each
 
 from mome.data import hub
 from mome.data.corpora import read_documents
@@ -96,7 +97,7 @@ def read_disk(folder: Path) -> dict[str, bytes]:
 
 # A connection that is lost
 
-@pytest.mark.parametrize("lost", [[0, 3, 3, 4, 5, 17, 40, 41, 59], [12] * 5, range(0, 60, 5)], ids=str)
+@each("lost", [[0, 3, 3, 4, 5, 17, 40, 41, 59], [12] * 5])
 def test_an_interrupted_stream_gives_the_rows_of_an_undisturbed_one(tmp_path, lost):
     rows = {"en": make_articles("en", range(60))}
     undisturbed = download(tmp_path / "undisturbed", make_streams(rows)[0])
@@ -105,7 +106,8 @@ def test_an_interrupted_stream_gives_the_rows_of_an_undisturbed_one(tmp_path, lo
     assert read_disk(tmp_path / "disturbed") == read_disk(tmp_path / "undisturbed")
 
 
-def test_a_stream_that_cannot_be_opened_is_asked_for_again(tmp_path, waits):
+def test_a_stream_that_cannot_be_opened_is_asked_for_again_and_a_full_disk_ends_the_call_at_once(
+        tmp_path, waits, monkeypatch):
     open_language, _ = make_streams({"en": make_articles("en", range(20))})
     refusals = [OSError("no route"), TimeoutError(), RuntimeError("odd")]
 
@@ -114,11 +116,9 @@ def test_a_stream_that_cannot_be_opened_is_asked_for_again(tmp_path, waits):
             raise refusals.pop(0)
         return open_language(*arguments)
 
-    assert len(download(tmp_path, open_late)) == 20
+    assert len(download(tmp_path / "late", open_late)) == 20
     assert waits == [1, 2, 4]
-
-
-def test_a_disk_that_is_full_ends_the_call_at_once(tmp_path, waits, monkeypatch):
+    waits.clear()
     def fill(*_):
         raise OSError(hub.errno.ENOSPC, "No space left on device")
 
@@ -134,7 +134,8 @@ def test_a_lost_connection_costs_no_more_than_the_part_in_work(tmp_path):
     assert {row: times for (_, row), times in Counter(read).items() if times > 1} == {30: 2, 31: 2, 32: 2}
 
 
-def test_it_gives_up_after_so_many_failures_in_a_row_and_keeps_finished_parts(tmp_path, waits):
+def test_it_gives_up_after_so_many_failures_without_progress_and_keeps_finished_parts(
+        tmp_path, waits, caplog):
     open_language, _ = make_streams({"en": make_articles("en", range(60))}, {"en": [33] * hub.ATTEMPTS})
     message = r"'wiki40b' cannot .* \(ConnectionError: lost at row 33\).*goes on.*or 'folder:PATH'"
     with pytest.raises(CorpusUnavailable, match=message):
@@ -142,18 +143,17 @@ def test_it_gives_up_after_so_many_failures_in_a_row_and_keeps_finished_parts(tm
     assert waits == [hub.FIRST_WAIT * 2**number for number in range(hub.ATTEMPTS - 1)]
     kept = pd.concat(map(pd.read_parquet, hub.list_parts(tmp_path / "en")))
     assert kept.article_id.tolist() == named(range(30))
-
-
-def test_failures_with_progress_between_them_do_not_count_together(tmp_path, waits, caplog):
+    waits.clear()
     nearly = hub.ATTEMPTS - 1
     lost = {"en": [12] * nearly + [33] * nearly}
     with caplog.at_level(logging.WARNING, "mome"):
-        assert len(download(tmp_path, make_streams({"en": make_articles("en", range(60))}, lost)[0])) == 60
+        healthy, _ = make_streams({"en": make_articles("en", range(60))}, lost)
+        assert len(download(tmp_path / "other", healthy)) == 60
     assert waits == 2 * [hub.FIRST_WAIT * 2**number for number in range(nearly)]
     assert "hub failed on en (ConnectionError: lost at row 12); attempt 2 of 6 in 1 s" in caplog.text
 
 
-@pytest.mark.parametrize("common_articles", [False, True])
+@each("common_articles", [False, True])
 def test_after_giving_up_the_next_call_goes_on_and_reads_nothing_again(tmp_path, common_articles):
     rows = {"en": make_articles("en", range(40)), "fr": make_articles("fr", reversed(range(40))),
             "py": make_code(10)}
@@ -170,10 +170,20 @@ def test_after_giving_up_the_next_call_goes_on_and_reads_nothing_again(tmp_path,
     assert {name: content for name, content in read_disk(tmp_path / "again").items() if name in kept} == kept
 
 
-def test_what_is_whole_on_disk_is_given_without_the_hub(tmp_path):
+def test_what_is_whole_on_disk_is_given_without_the_hub_and_progress_starts_where_it_ended(
+        tmp_path, monkeypatch):
     rows = {"en": make_articles("en", range(40)), "fr": make_articles("fr", range(40))}
-    first = download(tmp_path, make_streams(rows)[0], rows, 600, True)
-    assert download(tmp_path, lambda *_: pytest.fail("the hub was asked"), rows, 600, True) == first
+    first = download(tmp_path / "both", make_streams(rows)[0], rows, 600, True)
+    assert download(tmp_path / "both", lambda *_: pytest.fail("the hub was asked"), rows, 600, True) == first
+    rows = {"en": make_articles("en", range(40))}
+    download(tmp_path, make_streams(rows)[0], characters=400)
+    asked, progress = [], hub.progress
+    monkeypatch.setattr(hub, "progress", lambda *words: asked.append(words) or progress(*words))
+    heard = []
+    with heard_by(heard.append):
+        download(tmp_path, make_streams(rows)[0], characters=600)
+    assert asked == [("stream en", 600, 400)]
+    assert heard[0] == {"text": "stream en", "done": 600, "total": 600, "note": ""}
 
 
 def test_a_part_that_no_state_vouches_for_is_ignored_and_written_anew(tmp_path):
@@ -188,7 +198,7 @@ def test_a_part_that_no_state_vouches_for_is_ignored_and_written_anew(tmp_path):
     assert read_disk(tmp_path / "cut") == read_disk(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("written", [0, 5])
+@each("written", [0, 5])
 def test_an_interruption_between_part_and_state_loses_and_repeats_nothing(tmp_path, monkeypatch, written):
     rows, states, write_json = {"en": make_articles("en", range(40))}, [], hub.write_json
 
@@ -206,18 +216,6 @@ def test_an_interruption_between_part_and_state_loses_and_repeats_nothing(tmp_pa
     assert article_ids(download(tmp_path, make_streams(rows)[0]), "en") == named(range(40))
 
 
-def test_progress_starts_where_an_earlier_call_ended(tmp_path, monkeypatch):
-    rows = {"en": make_articles("en", range(40))}
-    download(tmp_path, make_streams(rows)[0], characters=400)
-    asked, progress = [], hub.progress
-    monkeypatch.setattr(hub, "progress", lambda *words: asked.append(words) or progress(*words))
-    heard = []
-    with heard_by(heard.append):
-        download(tmp_path, make_streams(rows)[0], characters=600)
-    assert asked == [("stream en", 600, 400)]
-    assert heard[0] == {"text": "stream en", "done": 600, "total": 600, "note": ""}
-
-
 # Which rows are read and given
 
 def test_only_articles_that_all_natural_languages_have_are_given(tmp_path):
@@ -230,7 +228,7 @@ def test_only_articles_that_all_natural_languages_have_are_given(tmp_path):
     assert list(dict.fromkeys(row["language"] for row in given)) == list(rows)
 
 
-@pytest.mark.parametrize(("articles", "depth", "common"), [
+@each("articles, depth, common", [
     (10, 40, range(30, 40)), (11, 80, [*range(10), *range(30, 80)]), (61, 100, range(100))])
 def test_languages_are_read_to_one_depth_and_deeper_until_common_articles_hold_enough(
         tmp_path, articles, depth, common):
@@ -243,17 +241,14 @@ def test_languages_are_read_to_one_depth_and_deeper_until_common_articles_hold_e
     assert max(Counter(read).values()) == 1
 
 
-def test_reading_deeper_stops_where_the_streams_end(tmp_path):
+def test_reading_deeper_stops_where_the_streams_end_and_a_common_article_counts_once(tmp_path):
     rows = {"en": make_articles("en", range(12)), "fr": make_articles("fr", range(59, 10, -1))}
     given = download(tmp_path / "one", make_streams(rows)[0], rows, common_articles=True)
     assert article_ids(given, "fr") == ["Q11"]
     rows["fr"] = make_articles("fr", range(12, 60))
     assert download(tmp_path / "nothing in common", make_streams(rows)[0], rows, common_articles=True) == []
-
-
-def test_a_common_article_that_stands_twice_counts_once(tmp_path):
     rows = {language: make_articles(language, [0] * 10 + list(range(1, 50))) for language in ("en", "fr")}
-    given = download(tmp_path, make_streams(rows)[0], rows, 5 * 40, True)
+    given = download(tmp_path / "twice", make_streams(rows)[0], rows, 5 * 40, True)
     assert article_ids(given, "fr") == named(range(11))
 
 
@@ -267,7 +262,7 @@ def test_code_takes_no_part_in_common_articles_and_is_read_to_its_own_cap(tmp_pa
     assert set(article_ids(given, "en")) == set(article_ids(given, "fr")) == set(named(range(20, 40)))
 
 
-@pytest.mark.parametrize(("languages", "common"), [(["en", "fr", "py"], False), (["en", "py"], True)])
+@each("languages, common", [(["en", "fr", "py"], False), (["en", "py"], True)])
 def test_without_common_articles_each_language_is_read_to_its_own_cap(tmp_path, languages, common):
     rows = {"en": make_articles("en", range(100)), "fr": make_articles("fr", range(500, 510)),
             "py": make_code(100)}
@@ -290,31 +285,25 @@ def test_of_a_repeated_id_the_first_is_kept(tmp_path):
     assert [row["text"] for row in given][:2] == [row["text"] for row in rows["en"]][:2]
 
 
-def test_empty_articles_are_left_out_and_do_not_count(tmp_path):
+def test_empty_articles_are_left_out_and_do_not_count_and_a_part_of_them_writes_no_file(tmp_path):
     rows = [{"row": row, "wikidata_id": f"Q{row}", "text": "\n_START_ARTICLE_\n" if row % 2 else "0123456789"}
             for row in range(40)]
     given = download(tmp_path, make_streams({"en": rows})[0], characters=70)
     assert article_ids(given, "en") == named(range(0, 15, 2))
     state = hub.read_state(tmp_path / "en")
     assert state == {"rows": 15, "characters": 80, "parts": 3, "stream": state["stream"], "ended": False}
-
-
-def test_a_part_of_empty_articles_only_writes_no_file(tmp_path):
     rows = [{"row": row, "wikidata_id": f"Q{row}", "text": " " if row < 12 else "text"} for row in range(14)]
-    assert article_ids(download(tmp_path, make_streams({"en": rows})[0]), "en") == ["Q12", "Q13"]
-    assert list(read_disk(tmp_path)) == ["en/00000.parquet"]
+    assert article_ids(download(tmp_path / "part", make_streams({"en": rows})[0]), "en") == ["Q12", "Q13"]
+    assert list(read_disk(tmp_path / "part")) == ["en/00000.parquet"]
 
 
 # One row
 
-def test_an_article_keeps_its_wikidata_id_and_loses_its_marks():
+def test_an_article_keeps_its_wikidata_id_and_loses_its_marks_but_no_other_text():
     text = ("\n_START_ARTICLE_\nApfel\n_START_SECTION_\nSorten\n_START_PARAGRAPH_\n"
             "Grüne Äpfel._NEWLINE_Rote Äpfel.")
     assert hub.read_row({"wikidata_id": "Q89", "text": text, "version_id": "1"}) == {
         "article_id": "Q89", "text": "Apfel\nSorten\nGrüne Äpfel.\nRote Äpfel."}
-
-
-def test_text_without_wiki_marks_stays_as_it_is():
     text = "START_ARTICLE is a word\nof _two_ lines"
     assert hub.read_row({"wikidata_id": "Q1", "text": text})["text"] == text
 
@@ -388,7 +377,7 @@ def test_a_folder_laid_out_like_the_hub_gives_its_rows_in_their_order(tmp_path, 
     assert 100 < len(article_ids(given, "en")) < 120
 
 
-@pytest.mark.parametrize(("language", "parts"), [("en", 13), ("py", 4)])
+@each("language, parts", [("en", 13), ("py", 4)])
 def test_a_killed_download_goes_on_within_a_row_group(tmp_path, hub_rows, language, parts):
     reading = hub.read_parts(tmp_path / language, ALL, hub.open_stream)
     for _ in range(parts):
@@ -398,8 +387,18 @@ def test_a_killed_download_goes_on_within_a_row_group(tmp_path, hub_rows, langua
     assert download(tmp_path, hub.open_stream, [language]) == hub_rows[language]
 
 
-def test_going_on_need_not_read_a_file_from_its_beginning(hub_rows):
+def test_a_folder_like_the_hub_is_reachable_in_its_row_groups_and_what_fails_or_is_not_there_is_not(
+        hub_rows, tmp_path, monkeypatch):
     assert hub.open_stream("en", ALL).num_shards == 8  # two files of four row groups
+    assert hub.is_reachable()
+    monkeypatch.setattr(hub, "ROOT", f"{tmp_path}/")
+    assert not hub.is_reachable()
+    def fail(*_, **__):
+        raise RuntimeError("no network")
+
+    monkeypatch.undo()
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(dataset_info=fail))
+    assert hub.is_reachable() is False
 
 
 def test_code_is_taken_from_the_small_part_while_it_is_enough(monkeypatch):
@@ -408,22 +407,6 @@ def test_code_is_taken_from_the_small_part_while_it_is_enough(monkeypatch):
     for characters in (hub.LAPTOP_CHARACTERS, hub.LAPTOP_CHARACTERS + 1):
         hub.open_stream("py", characters)
     assert asked == [(hub.CODE_FOR_LAPTOPS,), (hub.CODE,)]
-
-
-def test_a_folder_is_reachable_when_it_is_there(tmp_path, monkeypatch, hub_rows):
-    assert hub.is_reachable()
-    monkeypatch.setattr(hub, "ROOT", f"{tmp_path}/")
-    assert not hub.is_reachable()
-
-
-def test_a_hub_that_fails_in_any_way_is_not_reachable(monkeypatch):
-    import huggingface_hub
-
-    def fail(*_, **__):
-        raise RuntimeError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(dataset_info=fail))
-    assert hub.is_reachable() is False
 
 
 def test_a_corpus_that_lost_the_hub_says_so_and_goes_on_when_read_again(tmp_path, monkeypatch, hub_rows):
@@ -590,7 +573,7 @@ def failing_reads(hub_folder, tmp_path_factory):
         return folder, server.failed, run_client(server, folder, [*PASSING, "down"])
 
 
-@pytest.mark.parametrize("fault", PASSING)
+@each("fault", PASSING)
 def test_the_rows_of_a_hub_that_fails_are_those_of_a_healthy_one(failing_reads, hub_folder, fault):
     (folder, failed, client), (_, rows) = failing_reads, hub_folder
     assert (folder / fault / "rows.parquet").exists(), client.stderr

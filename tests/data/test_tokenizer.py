@@ -52,39 +52,34 @@ def test_every_text_round_trips_and_the_bytes_of_its_tokens_sum_to_its_own(token
         assert bytes_per_token(tokenizer)[ids_of(tokenizer, text)].sum() == len(text.encode())
 
 
-def test_every_document_of_mini_round_trips_between_begin_and_end_and_keeps_its_bytes(tokenizer, documents):
+def test_documents_of_one_and_more_batches_round_trip_in_order_between_begin_and_end(tokenizer, documents):
     sizes, encoded = bytes_per_token(tokenizer), encode(documents, tokenizer)
     assert len(encoded) == len(documents) == 256  # one batch; encode(documents[:10]) below is less than one
     for text, ids in zip(documents.text, encoded, strict=True):
         assert (ids[0], ids[-1], ids.dtype) == (1, 2, np.uint16)
         assert tokenizer.decode(ids[1:-1]) == text
         assert int(sizes[ids].sum()) == len(text.encode())
-
-
-def test_documents_of_more_than_one_batch_are_encoded_in_order(tokenizer, documents):
     many = pd.concat([documents[:10], documents, documents[:7]])
     for ids, alone in zip(encode(many, tokenizer)[-7:], encode(documents[:10], tokenizer), strict=False):
         assert ids.tolist() == alone.tolist()
     assert len(encode(many, tokenizer)) == len(many)
 
 
-@pytest.mark.parametrize("text", ["a</s>b", "<s>struck</s>", "<pad>"])
-def test_a_special_token_spelled_out_in_a_text_is_text(tokenizer, text):
-    ids, = encode(table(("py", "a", text)), tokenizer)
-    assert set(ids[1:-1]).isdisjoint({0, 1, 2})
-    assert bytes_per_token(tokenizer)[ids].sum() == len(text.encode())
-
-
 # The vocabulary
 
-def test_the_special_tokens_are_pad_0_begin_1_end_2_and_hold_no_bytes(tokenizer):
+def test_the_special_tokens_are_pad_0_begin_1_end_2_hold_no_bytes_and_are_in_no_text(tokenizer):
     assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
     sizes = bytes_per_token(tokenizer)
     assert sizes.shape == (700,)
     assert (sizes == 0).nonzero()[0].tolist() == [0, 1, 2]
+    for text in ("a</s>b", "<s>struck</s>", "<pad>"):  # which spell them out
+        ids, = encode(table(("py", "a", text)), tokenizer)
+        assert set(ids[1:-1]).isdisjoint({0, 1, 2})
+        assert sizes[ids].sum() == len(text.encode())
 
 
-def test_a_saved_tokenizer_gives_the_same_ids_and_hash(tokenizer, tmp_path):
+def test_the_hash_of_a_tokenizer_changes_with_its_merges_and_neither_when_saved_nor_by_its_last_call(
+        tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     again = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     for text in TEXTS:
@@ -92,9 +87,6 @@ def test_a_saved_tokenizer_gives_the_same_ids_and_hash(tokenizer, tmp_path):
         assert again.decode(ids_of(tokenizer, text)) == text
     assert (bytes_per_token(again) == bytes_per_token(tokenizer)).all()
     assert hash_tokenizer(again) == hash_tokenizer(tokenizer)
-
-
-def test_the_hash_of_a_tokenizer_changes_with_its_merges_and_not_with_its_last_call():
     first, again, other = (train_tokenizer([text], 260) for text in ("ab", "ab", "ac"))
     assert hash_tokenizer(first) == hash_tokenizer(again) != hash_tokenizer(other)
     before = hash_tokenizer(first)
@@ -102,13 +94,11 @@ def test_the_hash_of_a_tokenizer_changes_with_its_merges_and_not_with_its_last_c
     assert hash_tokenizer(first) == before and len(before) == 64
 
 
-def test_a_tokenizer_has_exactly_the_size_asked_for_and_the_same_texts_give_the_same(tokenizer, documents):
+def test_a_tokenizer_has_exactly_the_size_asked_for_or_it_is_refused_or_as_large_as_it_can_be(
+        tokenizer, documents):
     assert len(tokenizer) == 700
     again = train_tokenizer(documents.text, 700)
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
-
-
-def test_a_vocabulary_larger_than_the_text_supports_is_refused_with_the_largest_or_is_as_large_as_it_can_be():
     # 3 special tokens, 256 bytes, and the merges ab, abc
     with pytest.raises(ValueError, match=r"vocab_size=300 .* at most 261"):
         train_tokenizer(["abc"] * 3, 300)

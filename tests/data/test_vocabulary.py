@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from cases import each
 
 from mome.data.vocabulary import (
     most_common_tokens,
@@ -34,31 +35,26 @@ class TinyData:
         return np.flatnonzero(self._index[split] == self.languages.index(language))
 
 
-def test_the_unigram_bound_is_the_add_one_model_of_each_language():
+def test_the_unigram_bound_is_the_add_one_model_of_each_language_and_below_the_uniform_one(packed):
     bound = unigram_nats(TinyData())
     # en has counts 0 2 0 5 1, plus one: 1 3 1 6 2 of 13; its targets are 3 and 0, the first token is none
     assert bound["en"] == pytest.approx(-(math.log(6 / 13) + math.log(1 / 13)) / 2)
     # fr has counts 0 0 2 0 2, plus one: 1 1 3 1 3 of 9; its targets are 2 and 4
     assert bound["fr"] == pytest.approx(-math.log(3 / 9))
-
-
-def test_the_unigram_bound_on_mini_lies_below_the_uniform_model(packed):
     for split in ("validation", "test"):
         assert all(0 < nats < math.log(600) for nats in unigram_nats(packed, split).values())
     assert unigram_nats(packed, "test") != unigram_nats(packed)
 
 
-def test_token_counts_count_the_training_rows_of_each_language():
+def test_counts_overlap_and_the_most_common_tokens_are_those_of_the_training_rows():
     assert token_counts(TinyData()).tolist() == [[0, 2, 0, 5, 1], [0, 0, 2, 0, 2]]
-
-
-def test_vocabulary_overlap_is_common_tokens_over_all_tokens():
     # en uses 1 3 4, fr uses 2 4: one of four is common; from a share of 0.2 on, en uses 1 and 3 only
     assert vocabulary_overlap(TinyData()).to_numpy().tolist() == [[1, 0.25], [0.25, 1]]
     assert vocabulary_overlap(TinyData(), 0.2).to_numpy().tolist() == [[1, 0], [0, 1]]
+    assert most_common_tokens(TinyData(), "en", 2) == ["t3", "t1"]
 
 
-@pytest.mark.parametrize(("smallest_share", "en", "fr"), [
+@each("smallest_share, en, fr", [
     # en uses 1 3 4 (2, 5 and 1 of 8 tokens), fr uses 2 4 (2 and 2 of 4); 4 is of both
     (1e-5, [3, 2 / 3, 1 / 3, 7 / 8, 1 / 8], [2, 1 / 2, 1 / 2, 1 / 2, 1 / 2]),
     # from a share of a quarter on en uses 1 3 only, so 4 is fr's own
@@ -88,7 +84,3 @@ def test_what_a_language_uses_is_its_own_common_or_used_by_some(packed):
     assert ((use.own_types + use.common_types <= 1) & (use.own_tokens + use.common_tokens <= 1)).all()
     assert ((use.used > 100) & (use.used <= 600)).all()
     assert use.own_tokens["py"] == use.own_tokens.max()  # line ends and indents are code's own
-
-
-def test_the_most_common_tokens_come_first():
-    assert most_common_tokens(TinyData(), "en", 2) == ["t3", "t1"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cases import each
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -36,7 +37,7 @@ def differences(loss_of, logits, step=1e-5):
     return gradient
 
 
-@pytest.mark.parametrize(("name", "options"), OPTIONS)
+@each("name, options", OPTIONS)
 def test_losses_gradients_and_their_norms_are_those_that_autograd_finds_of_the_definitions(
         random_logits, labels, derive, name, options):
     student, teacher = random_logits(1), random_logits(2)
@@ -52,7 +53,7 @@ def test_losses_gradients_and_their_norms_are_those_that_autograd_finds_of_the_d
     assert_close(found, (kd, kd_gradient))
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@each("alpha", [0.0, 0.3, 1.0])
 def test_without_a_teacher_only_alpha_times_hard_labels_counts(random_logits, labels, derive, alpha):
     student = random_logits(1)
     assert set(combined_loss(student, labels, alpha)) == {"loss", "ce_loss", "ce_square"}
@@ -61,8 +62,8 @@ def test_without_a_teacher_only_alpha_times_hard_labels_counts(random_logits, la
     assert_close(fused.ce_loss(student, labels), losses.hard_label_ce(student, labels))
 
 
-@pytest.mark.parametrize(("name", "mixture", "limit"), [
-    ("jsd", 0, "forward_kl"), ("jsd", 1, "reverse_kl"), ("jsd", 1.0, "reverse_kl"),
+@each("name, mixture, limit", [
+    ("jsd", 0, "forward_kl"), ("jsd", 1, "reverse_kl"),
     ("skew_kl", 0.0, "forward_kl"), ("skew_reverse_kl", 0, "reverse_kl")])
 def test_a_mixture_at_its_end_is_the_kl_itself(random_logits, labels, derive, name, mixture, limit):
     student, teacher = random_logits(1), random_logits(2)
@@ -71,7 +72,7 @@ def test_a_mixture_at_its_end_is_the_kl_itself(random_logits, labels, derive, na
     assert_close(found, expected, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize(("name", "tail"), CACHED)
+@each("name, tail", [(name, tail) for name in CACHED_LOSSES for tail in ("drawn", "lumped")])
 def test_gradients_against_cached_targets_equal_finite_differences(
         random_logits, random_targets, derive, name, tail):
     targets, labels = random_targets(tail, (1, 3, 7), k=4), torch.tensor([[3, -100, 0]])
@@ -81,8 +82,8 @@ def test_gradients_against_cached_targets_equal_finite_differences(
         assert_close(derive(loss_of, student)[1], differences(loss_of, student), atol=1e-8, rtol=1e-6)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.3])
-@pytest.mark.parametrize("name", CACHED_LOSSES)
+@each("alpha", [0.0, 0.3])
+@each("name", CACHED_LOSSES)
 def test_an_id_listed_again_without_weight_changes_nothing(random_logits, derive, name, alpha):
     student, label, zero = random_logits(1, (1, 1, 5)), torch.tensor([[0]]), torch.zeros(1, 1).double()
     once = {"ids": torch.tensor([[[4, 2]]]), "weights": torch.tensor([[[0.5, 0.4]]]).double(), "tail": zero,
@@ -96,10 +97,9 @@ def test_an_id_listed_again_without_weight_changes_nothing(random_logits, derive
                  combined_loss(student, label, alpha, name, targets=once))
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("tail", TAILS)
-def test_cached_losses_are_weighed_as_all_others(random_logits, random_targets, labels, derive, tail, alpha):
-    source = {"name": "forward_kl", "targets": random_targets(tail)}
+@each("alpha", [0.0, 0.3, 1.0])
+def test_cached_losses_are_weighed_as_all_others(random_logits, random_targets, labels, derive, alpha):
+    source = {"name": "forward_kl", "targets": random_targets("lumped")}
     values = combined_loss(random_logits(1), labels, alpha, **source)
     assert_close(values["loss"], alpha * values["ce_loss"] + (1 - alpha) * values["kd_loss"])
     _, gradient = derive(lambda z: combined_loss(z, labels, 0.0, **source)["loss"], random_logits(1))
@@ -117,8 +117,8 @@ def test_cached_losses_equal_an_example_computed_by_hand():
     assert kl == pytest.approx(1 / 2 * np.log(4) + 1 / 4 * np.log(2) + 1 / 4 * np.log(1 / 3))
 
 
-@pytest.mark.parametrize("scale", [1, 150])
-@pytest.mark.parametrize("name", [*KD_LOSSES, None])
+@each("scale", [1, 150])
+@each("name", [*KD_LOSSES, None])
 def test_large_logits_leave_losses_and_gradients_as_in_double_precision(random_logits, derive, name, scale):
     zeros, shape, alpha = torch.zeros(4, 16, dtype=torch.long), (4, 16, 200), float(name is None)
 
@@ -134,16 +134,15 @@ def test_large_logits_leave_losses_and_gradients_as_in_double_precision(random_l
         assert (gradient - exact_gradient).norm() < 3e-5 * exact_gradient.norm()
 
 
-@pytest.mark.parametrize("scale", [1, 15])
-@pytest.mark.parametrize("name", KD_LOSSES)
-def test_where_teacher_and_student_are_equal_no_rounding_pulls(random_logits, labels, derive, name, scale):
-    same = random_logits(1, scale=scale).float()
+@each("name", KD_LOSSES)
+def test_where_teacher_and_student_are_equal_no_rounding_pulls(random_logits, labels, derive, name):
+    same = random_logits(1, scale=15).float()
     gradient = derive(lambda z: kd_loss(name, z, same, labels), same)[1]
     assert gradient.abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("distance", [5, 15, 40, 80])
-@pytest.mark.parametrize("name", CACHED_LOSSES)
+@each("distance", [5, 15, 40, 80])
+@each("name", CACHED_LOSSES)
 def test_a_lumped_tail_pulls_a_sure_student_as_in_double_precision(random_logits, derive, name, distance):
     targets = list_targets(random_logits(2, (1, 3, 50)).float(), 5, "lumped")
     student = random_logits(1, (1, 3, 50)).float() - distance
@@ -156,7 +155,7 @@ def test_a_lumped_tail_pulls_a_sure_student_as_in_double_precision(random_logits
     assert_close((loss.double(), gradient.double()), exact, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("distance", [5, 12, 16])
+@each("distance", [5, 12, 16])
 def test_squares_are_those_of_the_gradient_where_little_is_left_to_learn(derive, distance):
     student, label = torch.zeros(1, 1, 100), torch.tensor([[3]])
     student[..., 3] = distance
@@ -167,7 +166,7 @@ def test_squares_are_those_of_the_gradient_where_little_is_left_to_learn(derive,
         assert find(student)[key].item() == pytest.approx(exact, rel=0.05)
 
 
-@pytest.mark.parametrize("name", [name for name in KD_LOSSES if name != "reverse_kl"])
+@each("name", [name for name in KD_LOSSES if name != "reverse_kl"])
 def test_a_teachers_infinitely_small_logit_is_a_probability_of_zero(random_logits, labels, derive, name):
     small, zero = random_logits(2), random_logits(2)
     small[..., [0, 5]], zero[..., [0, 5]] = -1e4, -torch.inf
@@ -177,7 +176,7 @@ def test_a_teachers_infinitely_small_logit_is_a_probability_of_zero(random_logit
     assert_close(found, [expected, expected])
 
 
-@pytest.mark.parametrize(("name", "mixture"), [("reverse_kl", None), ("jsd", 1.0), ("skew_reverse_kl", 0.0)])
+@each("name, mixture", [("reverse_kl", None), ("jsd", 1.0), ("skew_reverse_kl", 0.0)])
 def test_a_probability_of_zero_that_makes_a_loss_infinite_is_refused(random_logits, labels, name, mixture):
     teacher = random_logits(2)
     teacher[1, 2, 5] = -torch.inf
@@ -185,7 +184,7 @@ def test_a_probability_of_zero_that_makes_a_loss_infinite_is_refused(random_logi
         kd_loss(name, random_logits(1), teacher, labels, mixture=mixture)
 
 
-@pytest.mark.parametrize("junk", [100.0, float("nan"), -float("inf")])
+@each("junk", [100.0, float("nan"), -float("inf")])
 def test_positions_without_label_change_nothing_whatever_they_hold(random_logits, labels, derive, junk):
     student, teacher = random_logits(1), random_logits(2)
     ignored = (labels == -100).unsqueeze(-1)
@@ -199,7 +198,7 @@ def test_positions_without_label_change_nothing_whatever_they_hold(random_logits
         assert (found[1][labels == -100] == 0).all()
 
 
-@pytest.mark.parametrize(("name", "tail"), CACHED)
+@each("name, tail", CACHED)
 def test_cached_targets_of_positions_without_label_change_nothing(
         random_logits, random_targets, labels, derive, name, tail):
     targets = random_targets(tail)
@@ -224,8 +223,8 @@ def test_padding_on_the_right_changes_nothing(random_logits, labels, derive):
         assert_close(padded_gradient, F.pad(gradient, (0, 0, 0, 3)))
 
 
-@pytest.mark.parametrize("source", [{}, *({"name": name} for name in KD_LOSSES),
-                                    *({"name": name, "tail": tail} for name, tail in CACHED)])
+@each("source", [{}, *({"name": name} for name in KD_LOSSES),
+        *({"name": name, "tail": tail} for name, tail in CACHED)])
 def test_chunks_and_the_size_of_the_batch_change_nothing(
         monkeypatch, random_logits, random_targets, labels, derive, source):
     student, teacher = random_logits(1, (4, 5, 11)), random_logits(2, (4, 5, 11))
@@ -249,18 +248,16 @@ def test_chunks_and_the_size_of_the_batch_change_nothing(
     assert_close(torch.cat([single for _, single in singles]), gradient)
 
 
-def test_a_batch_without_labels_costs_nothing(random_logits, labels):
-    ignored, teacher = torch.full_like(labels, -100), random_logits(2)
-    values = combined_loss(random_logits(1), ignored, 0.3, "jsd", teacher_logits=teacher)
-    assert all(value == 0 for value in values.values())
-
-
-def test_only_the_loss_carries_a_gradient_and_the_teacher_gets_none(random_logits, labels):
+def test_only_the_loss_carries_a_gradient_none_goes_to_the_teacher_and_no_labels_cost_nothing(
+        random_logits, labels):
     student, teacher = random_logits(1).requires_grad_(), random_logits(2).requires_grad_()
     values = combined_loss(student, labels, 0.3, "forward_kl", teacher_logits=teacher)
     assert {name for name, value in values.items() if value.requires_grad} == {"loss"}
     values["loss"].backward()
     assert teacher.grad is None
+    ignored, teacher = torch.full_like(labels, -100), random_logits(2)
+    values = combined_loss(random_logits(1), ignored, 0.3, "jsd", teacher_logits=teacher)
+    assert all(value == 0 for value in values.values())
 
 
 def test_a_gradient_follows_the_scale_of_its_loss_and_is_given_once(random_logits, labels, derive):
@@ -272,7 +269,7 @@ def test_a_gradient_follows_the_scale_of_its_loss_and_is_given_once(random_logit
         loss.backward()
 
 
-@pytest.mark.parametrize("name", KD_LOSSES)
+@each("name", KD_LOSSES)
 def test_half_precision_logits_get_half_precision_gradients_of_a_single_precision_loss(
         random_logits, labels, derive, name):
     student, teacher = random_logits(1).bfloat16(), random_logits(2).bfloat16()
@@ -301,7 +298,7 @@ class LargeTensors(TorchDispatchMode):
         return made
 
 
-@pytest.mark.parametrize("source", ["hard labels", *KD_LOSSES, *CACHED], ids=str)
+@each("source", ["hard labels", *KD_LOSSES, *CACHED])
 def test_beyond_the_logits_a_loss_takes_one_tensor_of_their_size(
         monkeypatch, random_logits, random_targets, source):
     monkeypatch.setattr(fused, "LOGITS_PER_CHUNK", 55)
@@ -327,7 +324,7 @@ def test_labels_are_the_next_token_and_never_padding():
     assert input_ids.tolist() == [[5, 6, 7, 0]]
 
 
-@pytest.mark.parametrize(("name", "options", "words"), [
+@each("name, options, words", [
     (None, {"alpha": 1.2}, ["alpha=1.2", "[0, 1]"]),
     ("inverse_kl", {"teacher": 11}, ["kd_loss='inverse_kl'", *KD_LOSSES]),
     ("inverse_kl", {}, ["kd_loss='inverse_kl'"]), (None, {"teacher": 11}, ["kd_loss=None"]),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from cases import each
 from torch.testing import assert_close
 
 from mome.distill import KD_LOSSES, MIXTURES, losses
@@ -29,7 +30,7 @@ def logits_of(distribution):
     return torch.tensor(distribution, dtype=torch.float64).log()[None, None]
 
 
-@pytest.mark.parametrize(("name", "mixture"), BY_HAND)
+@each("name, mixture", BY_HAND)
 def test_a_loss_equals_a_two_token_example_computed_by_hand(name, mixture):
     options, label = {} if mixture is None else {"mixture": mixture}, torch.tensor([[0]])
     loss_of = getattr(losses, name)
@@ -42,10 +43,11 @@ def test_a_loss_equals_a_two_token_example_computed_by_hand(name, mixture):
 
 def test_every_loss_has_its_definition_and_its_example():
     assert {name for name, _ in BY_HAND} == set(KD_LOSSES)
+    assert set(MIXTURES) == {name for name in KD_LOSSES if "mixture" in getattr(losses, name).__annotations__}
     assert losses.hard_label_ce(logits_of(P), torch.tensor([[1]])).item() == pytest.approx(np.log(4))
 
 
-@pytest.mark.parametrize(("name", "mixture", "limit"), [
+@each("name, mixture, limit", [
     ("jsd", 1e-4, "forward_kl"), ("jsd", 1 - 1e-4, "reverse_kl"), ("skew_kl", 1e-4, "forward_kl"),
     ("skew_reverse_kl", 1e-4, "reverse_kl")])
 def test_a_mixture_near_its_end_is_near_the_kl(random_logits, labels, name, mixture, limit):
@@ -56,7 +58,7 @@ def test_a_mixture_near_its_end_is_near_the_kl(random_logits, labels, name, mixt
     assert far != pytest.approx(expected, rel=1e-2)
 
 
-@pytest.mark.parametrize("name", KD_LOSSES)
+@each("name", KD_LOSSES)
 def test_a_student_that_equals_its_teacher_pays_the_teachers_entropy_at_most(random_logits, labels, name):
     teacher, loss_of = random_logits(0), getattr(losses, name)
     p = torch.softmax(teacher[labels != -100], -1)
@@ -85,7 +87,3 @@ def test_a_teacher_gets_no_gradient(random_logits, labels):
         getattr(losses, name)(student, teacher, labels).backward()
     assert student.grad.abs().max() > 0.1
     assert teacher.grad is None
-
-
-def test_mixtures_belong_to_losses_that_mix():
-    assert set(MIXTURES) == {name for name in KD_LOSSES if "mixture" in getattr(losses, name).__annotations__}

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from cases import each
 from torch.testing import assert_close
 
 from mome.distill import ALPHA_SCHEDULES, CACHED_LOSSES, KD_LOSSES, can_use_cache, losses
@@ -36,8 +37,8 @@ def table_gradient(make_table, batch):
     return find
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize(("name", "options"), [
+@each("alpha", [0.0, 0.3, 1.0])
+@each("name, options", [
     ("teacher_ce", {}), ("reverse_kl", {"temperature": 2.0}), ("jsd", {"mixture": 0.25})])
 def test_an_objective_runs_model_and_teacher_on_the_batch_at_every_alpha(
         make_table, batch, table_gradient, name, options, alpha):
@@ -58,7 +59,7 @@ def test_an_objective_without_a_name_trains_on_hard_labels_alone(make_table, bat
     assert "kd_loss" not in values
 
 
-@pytest.mark.parametrize("name", CACHED_LOSSES)
+@each("name", CACHED_LOSSES)
 def test_an_objective_reads_the_targets_of_its_rows_and_leaves_the_teacher_alone(
         random_logits, make_table, batch, table_gradient, name):
     targets, asked = list_targets(random_logits(2), 5, "lumped"), []
@@ -75,7 +76,7 @@ def test_an_objective_reads_the_targets_of_its_rows_and_leaves_the_teacher_alone
     assert asked == [([1, 0], 11)]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@each("share", [0.0, 0.4, 1.0])
 def test_a_second_teacher_takes_its_share_of_derive(make_table, table_gradient, share):
     one, other = make_table(2), make_table(3)
     found = [table_gradient(make_objective("jsd", forward, teacher=one), 0.3),
@@ -89,7 +90,7 @@ def test_a_second_teacher_takes_its_share_of_derive(make_table, table_gradient, 
                  | {"second_kd_loss": found[1][0]["kd_loss"]})
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@each("alpha", [0.0, 0.3, 1.0])
 def test_the_originals_way_gives_the_losses_and_the_gradient_of_teacher_ce(make_table, table_gradient, alpha):
     teacher = make_table(2)
     original, original_gradient = table_gradient(original_objective(forward, teacher), alpha)
@@ -99,10 +100,10 @@ def test_the_originals_way_gives_the_losses_and_the_gradient_of_teacher_ce(make_
     assert_close(original_gradient, gradient, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [
+@each("make", [
     lambda teacher: make_objective("teacher_ce", forward, teacher=teacher),
     lambda teacher: original_objective(forward, teacher),
-    lambda teacher: make_objective(None, forward, second_teacher=teacher)], ids=["one", "original", "second"])
+    lambda teacher: make_objective(None, forward, second_teacher=teacher)])
 def test_a_teacher_runs_without_keeping_a_graph(make_table, table_gradient, make):
     teacher, seen = make_table(2), []
     teacher.register_forward_hook(lambda *arguments: seen.append(torch.is_grad_enabled()))
@@ -110,7 +111,7 @@ def test_a_teacher_runs_without_keeping_a_graph(make_table, table_gradient, make
     assert seen == [False]
 
 
-@pytest.mark.parametrize(("make", "words"), [
+@each("make, words", [
     (lambda: make_objective("inverse_kl", forward, teacher=0), ["kd_loss='inverse_kl'", *KD_LOSSES]),
     (lambda: make_objective("jsd", forward, teacher=0, mixture=1.5), ["mixture=1.5"]),
     (lambda: make_objective("teacher_ce", forward, targets=0, temperature=2.0), ["temperature=2"]),
@@ -125,7 +126,7 @@ def test_bad_choices_are_refused_when_an_objective_or_schedule_is_made(make, wor
     assert [word for word in words if word not in str(error.value)] == []
 
 
-@pytest.mark.parametrize(("name", "temperature", "is_cached"), [
+@each("name, temperature, is_cached", [
     ("teacher_ce", 1.0, True), ("forward_kl", 1.0, True), ("forward_kl", 2.0, False),
     ("reverse_kl", 1.0, False), (None, 1.0, False)])
 def test_a_cache_serves_the_losses_that_need_the_teacher_only_where_it_has_mass(name, temperature, is_cached):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import each
 
 from mome.distill import ALPHA_SCHEDULES
 from mome.distill.schedules import adaptive_alpha, dwa_alpha, grad_norm_alpha, make_alpha_schedule
@@ -27,39 +28,32 @@ def random_history(seed, length):
     return history_of(**dict(zip(names, values, strict=True)))
 
 
-def test_adaptive_alpha_is_exactly_one_half_while_both_losses_fall():
+def test_adaptive_alpha_is_one_half_before_two_steps_while_both_losses_fall_and_when_both_soar():
     assert adaptive_alpha(losses(np.linspace(9, 1, 20), np.linspace(5, 4.99, 20)), 20) == 0.5
-
-
-def test_adaptive_alpha_follows_its_formula_when_a_loss_rises():
-    w_ce = 1 - (4.0 - 2.0) / 3.0
-    assert adaptive_alpha(losses([2.0, 3.0, 4.0], [5.0, 4.0, 3.0]), 3) == pytest.approx(w_ce / (w_ce + 1))
-    assert adaptive_alpha(losses([5.0, 4.0, 3.0], [2.0, 3.0, 4.0]), 3) == pytest.approx(1 / (w_ce + 1))
-
-
-def test_adaptive_alpha_looks_at_its_window_only():
-    assert adaptive_alpha(losses([1, 9, 8, 7], [9, 8, 7, 6]), 3) == 0.5
-    assert adaptive_alpha(losses([1, 9, 8, 7], [9, 8, 7, 6]), 4) < 0.5
-
-
-def test_adaptive_alpha_is_one_half_before_two_steps_and_when_both_losses_soar():
     assert adaptive_alpha([], 20) == adaptive_alpha(losses([1.0], [2.0]), 20) == 0.5
     assert adaptive_alpha(losses([0.0, 0.0, 9.0], [0.0, 0.0, 9.0]), 3) == 0.5
 
 
-def test_dwa_alpha_equals_an_example_computed_by_hand():
+def test_adaptive_alpha_follows_its_formula_over_its_window_when_a_loss_rises_even_from_zero():
+    w_ce = 1 - (4.0 - 2.0) / 3.0
+    assert adaptive_alpha(losses([2.0, 3.0, 4.0], [5.0, 4.0, 3.0]), 3) == pytest.approx(w_ce / (w_ce + 1))
+    assert adaptive_alpha(losses([5.0, 4.0, 3.0], [2.0, 3.0, 4.0]), 3) == pytest.approx(1 / (w_ce + 1))
+    assert adaptive_alpha(losses([1, 9, 8, 7], [9, 8, 7, 6]), 3) == 0.5
+    assert adaptive_alpha(losses([1, 9, 8, 7], [9, 8, 7, 6]), 4) < 0.5
+    with np.errstate(all="raise"):
+        assert adaptive_alpha(losses([2.0, 3.0, 4.0], [0.0, 0.0, 0.0]), 3) == pytest.approx(1 / 4)
+
+
+def test_dwa_alpha_equals_an_example_computed_by_hand_and_is_one_half_before_two_windows():
     # Means of windows 3 -> 1.5 and 2 -> 2, rates 1/2 and 1, over the temperature.
     history = losses([99, 4, 2, 2, 1], [99, 2, 2, 2, 2])
     assert dwa_alpha(history, 2) == pytest.approx(np.exp(0.25) / (np.exp(0.25) + np.exp(0.5)))
     assert dwa_alpha(history, 2, temperature=0.5) == pytest.approx(np.exp(1) / (np.exp(1) + np.exp(2)))
-
-
-def test_dwa_alpha_is_one_half_before_two_windows():
     assert dwa_alpha(losses([9, 9, 1], [1, 1, 9]), 2) == 0.5
     assert dwa_alpha(losses([9, 9, 1, 1], [1, 1, 9, 9]), 2) != 0.5
 
 
-@pytest.mark.parametrize("seed", range(5))
+@each("seed", range(3))
 def test_dwa_alpha_favours_the_loss_that_fell_less(seed):
     ce, kd = np.random.default_rng(seed).uniform(1, 5, (2, 6))
     rates = [loss[3:].mean() / loss[:3].mean() for loss in (ce, kd)]
@@ -67,19 +61,16 @@ def test_dwa_alpha_favours_the_loss_that_fell_less(seed):
     assert dwa_alpha(losses(ce, kd), 3) == pytest.approx(1 - dwa_alpha(losses(kd, ce), 3))
 
 
-def test_grad_norm_alpha_equals_an_example_computed_by_hand_and_balances_both_pulls():
+def test_grad_norm_alpha_balances_both_pulls_as_by_hand_and_is_one_half_where_nothing_pulls():
     # Means of the last two steps: 2 and 8, so 0.8 * 2 = 0.2 * 8.
     assert grad_norm_alpha(norms([99, 1, 3], [1, 6, 10]), 2) == pytest.approx(0.8)
     ce, kd = np.random.default_rng(0).uniform(0.01, 5, (2, 7))
     alpha = grad_norm_alpha(norms(ce, kd), 4)
     assert alpha * ce[-4:].mean() == pytest.approx((1 - alpha) * kd[-4:].mean())
-
-
-def test_grad_norm_alpha_is_one_half_where_nothing_pulls():
     assert grad_norm_alpha([], 20) == grad_norm_alpha(norms([0.0], [0.0]), 20) == 0.5
 
 
-@pytest.mark.parametrize(("name", "options", "expected"), [
+@each("name, options, expected", [
     ("fixed", {"alpha": 0.5}, [0.5] * 5), ("linear", {"alpha": 0.5}, [0.5, 0.375, 0.25, 0.125, 0.0]),
     ("linear", {"alpha": 0.2, "end": 1.0}, [0.2, 0.4, 0.6, 0.8, 1.0]),
     ("cosine", {"alpha": 0.5}, [0.5, 0.426777, 0.25, 0.073223, 0.0]),
@@ -90,45 +81,28 @@ def test_schedules_give_the_values_of_their_formulas(name, options, expected):
     found = [schedule([{}] * step) for step in range(5)]
     assert np.ravel(found) == pytest.approx(np.ravel(expected), abs=1e-6)
     assert [type(alpha) is tuple for alpha in found] == [type(alpha) is tuple for alpha in expected]
+    if "alpha" in options:  # a schedule of one step starts there, too
+        assert make_alpha_schedule(name, steps=1, alpha=0.25)([]) == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("name", ["fixed", "linear", "cosine"])
-def test_a_schedule_of_one_step_starts_at_alpha(name):
-    assert make_alpha_schedule(name, steps=1, alpha=0.25)([]) == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize(("steps", "options", "window"), [
+@each("steps, options, window", [
     (10, {}, 20), (3000, {}, 30), (10, {"window": 3}, 3)])
-@pytest.mark.parametrize("name", LOOKING_BACK)
+@each("name", LOOKING_BACK)
 def test_schedules_look_back_over_a_hundredth_of_all_steps_and_at_least_their_window(
         name, steps, options, window):
     for length in (0, 1, 2 * window - 1, 2 * window, 3 * window):
         history = random_history(length, length)
         assert make_alpha_schedule(name, steps, **options)(history) == LOOKING_BACK[name](history, window)
+    hotter = make_alpha_schedule("dwa", steps, dwa_temperature=0.7, **options)
+    assert hotter(history) == dwa_alpha(history, window, 0.7) != dwa_alpha(history, window, 2.0)
 
 
-def test_dwa_takes_its_temperature():
-    history = random_history(0, 40)
-    assert make_alpha_schedule("dwa", 60, dwa_temperature=0.7)(history) == dwa_alpha(history, 20, 0.7)
-    assert make_alpha_schedule("dwa", 60)(history) == dwa_alpha(history, 20, 2.0)
-
-
-@pytest.mark.parametrize("name", ALPHA_SCHEDULES)
-def test_every_schedule_stays_between_zero_and_one(name):
-    for seed in range(10):
+@each("name", ALPHA_SCHEDULES)
+def test_every_schedule_stays_between_zero_and_one_also_of_a_student_that_equals_its_teacher(name):
+    for seed in range(5):
         rng = np.random.default_rng(seed)
         schedule = make_alpha_schedule(name, steps=60, alpha=rng.uniform(), end=rng.uniform())
         history = random_history(seed, 60)
-        alphas = np.array([schedule(history[:step]) for step in range(60)])
+        perfect = [step | {"kd_loss": 0.0, "kd_grad_norm": 0.0} for step in history]  # as its teacher
+        alphas = np.array([schedule(seen[:step]) for seen in (history, perfect) for step in range(60)])
         assert ((alphas >= 0) & (alphas <= 1)).all()
-
-
-def test_a_kd_loss_that_stays_at_zero_leaves_adaptive_alpha_to_the_other():
-    with np.errstate(all="raise"):
-        assert adaptive_alpha(losses([2.0, 3.0, 4.0], [0.0, 0.0, 0.0]), 3) == pytest.approx(1 / 4)
-
-
-@pytest.mark.parametrize("name", LOOKING_BACK)
-def test_a_schedule_survives_a_student_that_equals_its_teacher(name):
-    history = [step | {"kd_loss": 0.0, "kd_grad_norm": 0.0} for step in random_history(0, 40)]
-    assert 0 <= make_alpha_schedule(name, steps=60)(history) <= 1

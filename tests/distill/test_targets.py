@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cases import each
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
@@ -50,7 +51,7 @@ def full_loss(name, student, teacher):
     return loss_and_slope(student, name=name, teacher_logits=teacher)
 
 
-@pytest.mark.parametrize("name", CACHED_LOSSES)
+@each("name", CACHED_LOSSES)
 def test_drawn_targets_are_unbiased_in_value_and_gradient_where_dropped_ones_are_not(random_logits, name):
     student, teacher, random = random_logits(1, (1, 1, 12)), random_logits(2, (1, 1, 12), 1.5), generator()
     exact, exact_gradient = full_loss(name, student, teacher)
@@ -65,7 +66,7 @@ def test_drawn_targets_are_unbiased_in_value_and_gradient_where_dropped_ones_are
     assert ((dropped_gradient - exact_gradient).abs() > 10 * gradients.std(0) / np.sqrt(400)).any()
 
 
-@pytest.mark.parametrize("k", [2, 5, 10])
+@each("k", [2, 5, 10])
 def test_lumped_targets_are_a_lower_bound_of_the_full_kl(random_logits, k):
     for seed in range(20):
         student, teacher = random_logits(seed, (1, 1, 11), 2.0), random_logits(100 + seed, (1, 1, 11), 2.0)
@@ -89,7 +90,8 @@ def test_lumped_and_dropped_targets_equal_an_example_computed_by_hand():
     assert cached_loss("forward_kl", student, dropped)[0] == pytest.approx(by_hand)
 
 
-def test_drawn_targets_are_the_more_probable_half_and_equal_shares_of_what_is_left(random_logits):
+def test_drawn_targets_are_the_more_probable_half_and_equal_shares_of_the_rest_by_their_generator(
+        random_logits):
     teacher = random_logits(2)
     probs = torch.softmax(teacher, -1)
     found = list_targets(teacher, 5, "drawn", generator())
@@ -102,6 +104,10 @@ def test_drawn_targets_are_the_more_probable_half_and_equal_shares_of_what_is_le
     assert_close(found["weights"][..., 3], share * (1 + is_twice))
     assert_close(found["weights"][..., 4], share * ~is_twice)
     assert_close(found["entropy"], -(probs * probs.log()).sum(-1))
+    first, again, other = (list_targets(random_logits(2), 6, "drawn", generator(seed))["ids"]
+                           for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_no_weight_hides_in_another_of_the_same_token(random_logits):
@@ -112,14 +118,7 @@ def test_no_weight_hides_in_another_of_the_same_token(random_logits):
     assert all(len(set(listed)) == 10 for listed in ids.tolist())
 
 
-def test_draws_follow_their_generator(random_logits):
-    first, again, other = (list_targets(random_logits(2), 6, "drawn", generator(seed))["ids"]
-                           for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-@pytest.mark.parametrize("tail", TAILS)
+@each("tail", TAILS)
 def test_all_mass_is_listed_or_in_the_tail(random_logits, tail):
     for k in (2, 5, 11):
         found = list_targets(random_logits(2), k, tail, generator())
@@ -130,7 +129,7 @@ def test_all_mass_is_listed_or_in_the_tail(random_logits, tail):
         assert (found["tail"] == 0).all() or tail == "lumped"
 
 
-@pytest.mark.parametrize("tail", ["lumped", "dropped"])
+@each("tail", ["lumped", "dropped"])
 def test_cached_losses_are_exact_when_every_token_is_listed(random_logits, tail):
     student, teacher = random_logits(1), random_logits(2)
     for name in CACHED_LOSSES:
@@ -140,7 +139,7 @@ def test_cached_losses_are_exact_when_every_token_is_listed(random_logits, tail)
         assert_close(gradient, exact_gradient, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("tail", TAILS)
+@each("tail", TAILS)
 def test_a_teacher_that_is_certain_is_listed_without_trouble(random_logits, tail):
     student, teacher = random_logits(1, (1, 2, 11)).float(), torch.zeros(1, 2, 11)
     teacher[..., 4] = 200.0
@@ -158,7 +157,7 @@ def test_what_a_sure_teacher_leaves_is_summed_and_not_one_less_the_rest(random_l
     assert_close(found["tail"].double(), exact["tail"], rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("tail", TAILS)
+@each("tail", TAILS)
 def test_a_teachers_infinitely_small_logit_is_listed_as_a_probability_of_zero(random_logits, tail):
     small, zero = random_logits(2), random_logits(2)
     small[..., [0, 5]], zero[..., [0, 5]] = -1e4, -torch.inf
@@ -181,7 +180,7 @@ def as_stored(numbers, tail, k=6, seed=0):
     return {name: value if name == "ids" else value.half() for name, value in found.items()}
 
 
-@pytest.mark.parametrize("tail", TAILS)
+@each("tail", TAILS)
 def test_targets_read_from_disk_are_those_of_the_teacher_without_its_dropout(tmp_path, tail):
     cache_targets(Teacher().train(), ROWS, NUMBERS, 6, tmp_path, tail=tail, micro_batch_size=5)
     cached = CachedTargets(tmp_path)
@@ -189,8 +188,8 @@ def test_targets_read_from_disk_are_those_of_the_teacher_without_its_dropout(tmp
     assert (cached.k, cached.tail, cached.vocab_size) == (6, tail, 50)
 
 
-@pytest.mark.parametrize("tail", ["lumped", "dropped"])
-@pytest.mark.parametrize("micro_batch_size", [1, 3])
+@each("tail", ["lumped", "dropped"])
+@each("micro_batch_size", [1, 3])
 def test_rows_are_found_whatever_files_and_micro_batches_they_went_through(
         tmp_path, monkeypatch, tail, micro_batch_size):
     monkeypatch.setattr(targets, "ROWS_PER_FILE", 2)
@@ -210,14 +209,6 @@ def test_every_file_is_drawn_from_its_own_number(tmp_path, monkeypatch):
         assert_close(cached.lookup(numbers)["ids"], as_stored(numbers, "drawn", seed=part)["ids"])
 
 
-def test_a_cache_states_its_size_and_the_mass_of_the_most_probable(tmp_path):
-    sizes = write_cache(tmp_path)
-    n_bytes = sum(tensor.nbytes for tensor in load_file(tmp_path / "targets-00000.safetensors").values())
-    top = torch.softmax(logits_of(Teacher(), NUMBERS), -1).topk(3).values.sum(-1).mean().item()
-    assert sizes == {"rows": 5, "k": 6, "bytes_per_token": n_bytes / (5 * 6),
-                     "top_probability": pytest.approx(top, abs=1e-3)}
-
-
 def test_the_cached_loss_of_an_objective_is_the_teachers_up_to_half_precision(tmp_path):
     write_cache(tmp_path, "lumped", k=50)
     batch = {name: torch.from_numpy(ROWS[numbers].astype(np.int64))
@@ -230,29 +221,26 @@ def test_the_cached_loss_of_an_objective_is_the_teachers_up_to_half_precision(tm
         assert cached[name].item() == pytest.approx(taught[name].item(), rel=5e-3), name
 
 
-def test_targets_are_looked_up_under_autocast_of_the_cpu_too(tmp_path):
+def test_a_cache_states_its_size_and_mass_and_is_looked_up_under_autocast_too(tmp_path):
     write_cache(tmp_path)
     cached = CachedTargets(tmp_path)
     with torch.autocast("cpu", torch.bfloat16):
         found = cached.lookup([4, 7])
     assert_close(found, cached.lookup([4, 7]), rtol=0, atol=0)
+    sizes = write_cache(tmp_path)
+    n_bytes = sum(tensor.nbytes for tensor in load_file(tmp_path / "targets-00000.safetensors").values())
+    top = torch.softmax(logits_of(Teacher(), NUMBERS), -1).topk(3).values.sum(-1).mean().item()
+    assert sizes == {"rows": 5, "k": 6, "bytes_per_token": n_bytes / (5 * 6),
+                     "top_probability": pytest.approx(top, abs=1e-3)}
 
 
-def test_a_cache_opens_without_asking_what_it_was_made_from(tmp_path):
-    write_cache(tmp_path)
-    assert CachedTargets(tmp_path).lookup([4], 50)["ids"].shape == (1, 6, 6)
-    assert CachedTargets(tmp_path, {"tokenizer": "k1"}).k == 6
-
-
-@pytest.mark.parametrize("name", IDENTITY)
+@each("name", IDENTITY)
 def test_a_cache_of_another_teacher_tokenizer_or_data_is_refused_by_name_and_both_values(tmp_path, name):
     write_cache(tmp_path)
     with pytest.raises(ValueError, match=rf"another {name}: made from {IDENTITY[name]}, asked for other"):
         CachedTargets(tmp_path, IDENTITY | {name: "other"})
-
-
-def test_a_cache_that_does_not_say_what_it_was_made_from_is_refused_when_asked(tmp_path):
-    cache_targets(Teacher(), ROWS, NUMBERS, 6, tmp_path)
+    assert CachedTargets(tmp_path, {name: IDENTITY[name]}).k == CachedTargets(tmp_path).k == 6
+    cache_targets(Teacher(), ROWS, NUMBERS, 6, tmp_path)  # which does not say what it was made from
     with pytest.raises(ValueError, match="another teacher"):
         CachedTargets(tmp_path, IDENTITY)
 
@@ -275,7 +263,7 @@ DAMAGE = {"cut short": lambda path: path.write_bytes(path.read_bytes()[:-40]),
                                                    if key != "tail"}, path)}
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+@each("damage", DAMAGE)
 def test_a_damaged_file_is_refused_by_name(tmp_path, monkeypatch, damage):
     monkeypatch.setattr(targets, "ROWS_PER_FILE", 2)
     write_cache(tmp_path)
@@ -284,31 +272,25 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, monkeypatch, damage):
         CachedTargets(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "\0\0", "{}", "[]", None])
-def test_a_damaged_header_is_refused_by_name(tmp_path, text):
+@each("text", ["", "{", "\0\0", "{}", "[]", None])
+def test_a_header_that_is_damaged_or_counts_otherwise_is_refused_by_name(tmp_path, text):
     write_cache(tmp_path)
     path = tmp_path / "targets.json"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(ValueError, match=r"targets\.json is (missing or )?damaged"):
         CachedTargets(tmp_path, IDENTITY)
-
-
-def test_a_header_that_counts_other_rows_or_targets_than_the_files_is_refused(tmp_path):
     write_cache(tmp_path)
-    header = read_json(tmp_path / "targets.json")
+    header = read_json(path)  # whose counts the files must agree with
     for change, words in (({"rows": [*header["rows"], 2]}, "for 6 rows"), ({"k": 5}, "for 5 rows")):
-        write_json(tmp_path / "targets.json", header | change)
+        write_json(path, header | change)
         with pytest.raises(ValueError, match=words):
             CachedTargets(tmp_path)
 
 
-def test_a_row_that_is_not_cached_is_refused_by_number(tmp_path):
+def test_a_row_that_is_not_cached_and_a_student_of_another_vocabulary_are_refused(tmp_path):
     write_cache(tmp_path)
     with pytest.raises(ValueError, match="row 2 is not among the 5"):
         CachedTargets(tmp_path).lookup([4, 2])
-
-
-def test_a_student_of_another_vocabulary_is_refused_with_both_sizes(tmp_path):
     write_cache(tmp_path)
     objective = make_objective("teacher_ce", lambda model, batch: torch.zeros(1, 6, 40),
                                targets=CachedTargets(tmp_path))
@@ -316,13 +298,10 @@ def test_a_student_of_another_vocabulary_is_refused_with_both_sizes(tmp_path):
         objective(None, {"labels": torch.zeros(1, 6, dtype=torch.long), "row_numbers": [4]}, 0.5)
 
 
-def test_ids_that_need_more_than_two_bytes_are_refused():
+def test_the_last_of_65536_tokens_survives_its_two_bytes_and_more_are_refused(tmp_path):
     assert list_targets(torch.zeros(1, 1, 65_536), 2, "lumped")["ids"].shape == (1, 1, 2)
     with pytest.raises(ValueError, match=r"65537 .* 65536"):
         list_targets(torch.zeros(1, 1, 65_537), 2, "lumped")
-
-
-def test_the_last_of_65536_tokens_survives_its_two_bytes(tmp_path):
     logits, teacher = torch.zeros(1, 1, 65_536), Teacher()
     logits[..., -1] = 5.0
     teacher.forward = lambda input_ids: SimpleNamespace(logits=logits.expand(*input_ids.shape, -1))
@@ -330,7 +309,7 @@ def test_the_last_of_65536_tokens_survives_its_two_bytes(tmp_path):
     assert (CachedTargets(tmp_path).lookup([4])["ids"][..., 0] == 65_535).all()
 
 
-@pytest.mark.parametrize(("options", "words"), [
+@each("options, words", [
     ({"tail": "lost"}, ["tail='lost'", *TAILS]), ({"k": 12}, ["k=12", "[2, 11]"]),
     ({"k": 1}, ["k=1", "[2, 11]"]), ({"k": 2.5}, ["k=2.5", "whole"])])
 def test_bad_options_are_refused_by_name_value_and_choice(random_logits, options, words):
@@ -347,12 +326,20 @@ def bias(random_logits) -> pd.DataFrame:
     return measure_bias(student, teacher, labels, [4, 12, 36], draws=30)
 
 
-def test_bias_is_told_per_tail_k_and_draw(bias):
+def test_bias_is_told_per_tail_k_and_draw_lumped_falls_short_drawn_does_not_and_errors_fall_with_k(bias):
     assert bias.groupby(["tail", "k"], sort=False).size().to_dict() == {
         (tail, k): 30 if tail == "drawn" else 1 for tail in TAILS for k in (4, 12, 36)}
     assert (bias.bytes_per_token == 4 * bias.k + 4).all()
     assert np.allclose(bias.bias, bias.cached_kl - bias.full_kl)
     assert bias.full_kl.nunique() == 1
+    assert (bias[bias["tail"] == "lumped"].bias <= 1e-6).all()
+    for _, drawn in bias[bias["tail"] == "drawn"].groupby("k"):
+        assert abs(drawn.bias.mean()) < 4 * drawn.bias.std() / np.sqrt(len(drawn))
+    smallest = bias[bias.k == 4].groupby("tail").bias.mean().abs()
+    assert smallest["drawn"] < min(smallest["lumped"], smallest["dropped"])
+    errors = bias.groupby(["tail", "k"]).gradient_error.mean().unstack()
+    assert (errors.diff(axis=1).iloc[:, 1:] < 0).all(axis=None)
+    assert (errors > 0).all(axis=None)
 
 
 def test_the_full_kl_and_the_mean_gradient_are_means_over_supervised_tokens(random_logits, bias):
@@ -363,20 +350,6 @@ def test_the_full_kl_and_the_mean_gradient_are_means_over_supervised_tokens(rand
     told = bias[(bias["tail"] == "lumped") & (bias.k == 4)].gradient_error.item()
     error = (lumped - full).sum((0, 1)).norm() / full.sum((0, 1)).norm()
     assert told == pytest.approx(error.item(), rel=1e-3)
-
-
-def test_lumped_targets_fall_short_and_drawn_ones_are_right_in_the_mean(bias):
-    assert (bias[bias["tail"] == "lumped"].bias <= 1e-6).all()
-    for _, drawn in bias[bias["tail"] == "drawn"].groupby("k"):
-        assert abs(drawn.bias.mean()) < 4 * drawn.bias.std() / np.sqrt(len(drawn))
-    smallest = bias[bias.k == 4].groupby("tail").bias.mean().abs()
-    assert smallest["drawn"] < min(smallest["lumped"], smallest["dropped"])
-
-
-def test_the_gradient_error_falls_with_k(bias):
-    errors = bias.groupby(["tail", "k"]).gradient_error.mean().unstack()
-    assert (errors.diff(axis=1).iloc[:, 1:] < 0).all(axis=None)
-    assert (errors > 0).all(axis=None)
 
 
 def test_bias_follows_its_seed(random_logits):

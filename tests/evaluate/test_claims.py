@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from cases import each
 
 from mome.evaluate.claims import compare_arms, conclude, describe_comparison, is_close, is_worse
 
@@ -13,7 +14,7 @@ def arms(differences):
     return pd.concat([base, base.assign(arm="new", nats_per_token=base.nats_per_token + differences)])
 
 
-@pytest.mark.parametrize(("differences", "verdict", "worse"), [
+@each("differences, verdict, worse", [
     ([-0.10, -0.11, -0.12], "better", False), ([0.10, 0.11, 0.12], "worse", True),
     ([-0.5, 0.4, 0.1], "cannot tell", None), ([-3.0], "cannot tell", None)])
 def test_a_verdict_needs_an_interval_without_zero_and_more_than_one_seed(differences, verdict, worse):
@@ -39,14 +40,11 @@ def test_other_columns_are_averaged_within_a_seed_and_only_common_seeds_count():
     assert (comparison["difference"], comparison["seeds"]) == (1.0, 1)
 
 
-def test_an_arm_that_is_not_in_the_table_is_refused_with_those_that_are():
+def test_an_arm_that_is_not_there_or_shares_no_seed_is_refused_with_those_that_are():
     with pytest.raises(ValueError, match=r"'old'.*base, new"):
         compare_arms(arms([0.1]), "old", "base")
     with pytest.raises(ValueError, match=r"'old'.*base, new"):
         compare_arms(arms([0.1]), "new", "old")
-
-
-def test_arms_without_a_seed_in_common_are_refused_with_the_seeds_of_both():
     table = pd.DataFrame({"arm": ["a", "a", "b", "c"], "seed": [0, 1, 2, 0],
                           "nats_per_token": [1.0, 1.0, 1.0, np.nan]})
     with pytest.raises(ValueError, match=r"'a' has \[0, 1\], 'b' has \[2\]"):
@@ -55,9 +53,9 @@ def test_arms_without_a_seed_in_common_are_refused_with_the_seeds_of_both():
         compare_arms(table, "c", "a")
 
 
-@pytest.mark.parametrize(("low", "high", "expected"), [
-    (-0.01, 0.02, True), (-0.05, 0.05, True), (0.06, 0.09, False), (-0.3, -0.06, False), (-0.01, 0.06, None),
-    (-0.3, 0.01, None), (float("nan"), float("nan"), None)])
+@each("low, high, expected", [
+    (-0.05, 0.05, True), (0.06, 0.09, False), (-0.3, -0.06, False), (-0.01, 0.06, None), (-0.3, 0.01, None),
+    (float("nan"), float("nan"), None)])
 def test_arms_are_close_only_when_the_whole_interval_is_within_the_margin(low, high, expected):
     assert is_close({"low": low, "high": high}, margin=0.05) is expected
 

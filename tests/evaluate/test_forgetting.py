@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from cases import each
 
 from mome.evaluate.forgetting import (
     backward_transfer,
@@ -17,21 +18,15 @@ ORDER = ["en", "fr", "de"]
 MATRIX = pd.DataFrame([[2.0, 6.0, 7.0], [3.0, 1.0, 6.5], [4.0, 2.5, 1.5]], index=ORDER, columns=ORDER)
 
 
-def test_forgetting_is_final_minus_best_since_learned_which_leaves_out_stages_before_the_own():
+def test_forgetting_is_from_the_best_since_learned_transfers_are_mean_changes_intransigence_a_difference():
     assert forgetting(MATRIX).to_dict() == {"en": 2.0, "fr": 1.5}
     improved = MATRIX.copy()
     improved.loc["fr", "en"] = 1.0
     improved.loc["en", "fr"] = 0.1
     assert forgetting(improved).to_dict() == {"en": 3.0, "fr": 1.5}
-
-
-def test_transfers_are_mean_changes_with_their_signs():
     baseline = pd.Series(8.0, index=ORDER)
     assert backward_transfer(MATRIX) == pytest.approx(-(2.0 + 1.5) / 2)
     assert forward_transfer(MATRIX, baseline) == pytest.approx((2 + 1.5) / 2)
-
-
-def test_intransigence_is_the_own_stage_minus_the_reference_of_that_language():
     assert intransigence(MATRIX, pd.Series({"de": 1.5, "en": 1.0, "fr": 1.5})).to_dict() == {
         "en": 1.0, "fr": -0.5, "de": 0.0}
 
@@ -54,7 +49,7 @@ def test_what_was_lost_is_the_end_over_or_minus_the_own_stage_in_each_unit():
     assert table.forgetting.tolist() == [2.0, 1.5]
 
 
-@pytest.mark.parametrize("matrix", [MATRIX[["fr", "en", "de"]], MATRIX.iloc[:2], MATRIX.iloc[:1, :1]])
+@each("matrix", [MATRIX[["fr", "en", "de"]], MATRIX.iloc[:2], MATRIX.iloc[:1, :1]])
 def test_a_matrix_whose_rows_and_columns_disagree_is_refused(matrix):
     for measure in (forgetting, backward_transfer, lambda bits: measure_lost(MATRIX, bits)):
         with pytest.raises(ValueError, match="same order"):

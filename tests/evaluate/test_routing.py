@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from cases import each
 
 from mome.evaluate.routing import (
     calibrate,
@@ -17,7 +18,7 @@ NATS = np.array([[10.0, 14.0, 12.0], [9.0, 6.0, 9.0], [20.0, 20.0, 5.0]])
 LABELS, BYTES = np.array([0, 1, 2]), np.array([8, 4, 4])
 
 
-def test_reliability_by_hand():
+def test_reliability_and_calibration_error_are_those_by_hand_and_none_of_a_calibrated_classifier():
     confidence = np.array([0.05, 0.62, 0.68, 0.95, 1.0, 1.0])
     is_right = np.array([False, True, False, True, True, False])
     table = reliability(confidence, is_right)
@@ -26,9 +27,6 @@ def test_reliability_by_hand():
     assert table.accuracy.tolist() == pytest.approx([0, 0.5, 2 / 3])
     expected = (0.05 + 2 * 0.15 + 3 * (2.95 / 3 - 2 / 3)) / 6
     assert calibration_error(confidence, is_right) == pytest.approx(expected)
-
-
-def test_a_perfectly_calibrated_classifier_has_no_error_and_one_always_sure_and_wrong_has_one():
     confidence = np.repeat([0.25, 0.5, 0.75, 1.0], 4)
     is_right = np.array([1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1], dtype=bool)
     assert calibration_error(confidence, is_right) == pytest.approx(0)
@@ -36,7 +34,7 @@ def test_a_perfectly_calibrated_classifier_has_no_error_and_one_always_sure_and_
     assert calibration_error(np.ones(5), np.ones(5, dtype=bool)) == 0
 
 
-@pytest.mark.parametrize("n_bins", [1, 100])
+@each("n_bins", [1, 100])
 def test_bins_hold_every_sequence_once(n_bins):
     generator = np.random.default_rng(0)
     confidence = np.append(generator.random(200), [0.0, 1.0])
@@ -49,14 +47,11 @@ def test_bins_hold_every_sequence_once(n_bins):
     assert table.confidence.is_monotonic_increasing
 
 
-def test_risk_and_coverage_by_hand_with_ties_answered_together():
+def test_risk_and_coverage_are_those_by_hand_ties_together_and_of_all_the_overall_error():
     table = risk_coverage(np.array([0.9, 0.5, 0.9, 0.7, 0.5]), np.array([True, False, False, True, True]))
     assert table.threshold.tolist() == [0.9, 0.7, 0.5]
     assert table.coverage.tolist() == pytest.approx([0.4, 0.6, 1.0])
     assert table.risk.tolist() == pytest.approx([1 / 2, 1 / 3, 2 / 5])
-
-
-def test_answering_everything_has_the_risk_of_the_overall_error():
     generator = np.random.default_rng(0)
     confidence, is_right = generator.random(100).round(1), generator.random(100) < 0.7
     table = risk_coverage(confidence, is_right)
@@ -65,14 +60,11 @@ def test_answering_everything_has_the_risk_of_the_overall_error():
     assert (risk_coverage(confidence, np.ones(100, dtype=bool)).risk == 0).all()
 
 
-def test_the_price_is_the_extra_bits_over_all_bytes_negative_where_another_expert_predicts_better():
+def test_the_price_is_the_extra_bits_over_all_bytes_of_another_expert_and_their_mean_at_random():
     assert routing_price(NATS, LABELS, np.eye(3)[LABELS], BYTES) == 0
     assert routing_price(NATS, LABELS, np.eye(3)[[1, 1, 2]], BYTES) == pytest.approx(4 / np.log(2) / 16)
     price = routing_price(NATS, np.array([1, 1, 2]), np.eye(3)[[0, 1, 2]], BYTES)
     assert price == pytest.approx(-4 / np.log(2) / 16)
-
-
-def test_a_random_router_pays_the_mean_over_the_experts():
     prices = [routing_price(NATS, LABELS, np.eye(3)[np.full(3, expert)], BYTES) for expert in range(3)]
     assert routing_price(NATS, LABELS, np.full((3, 3), 1 / 3), BYTES) == pytest.approx(np.mean(prices))
 

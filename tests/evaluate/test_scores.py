@@ -15,7 +15,8 @@ def bigram(packed):
     return torch.randn(size, size, generator=torch.Generator().manual_seed(0))
 
 
-def test_summary_is_weighted_by_tokens_and_bytes():
+def test_a_summary_is_weighted_by_tokens_and_bytes_and_a_uniform_model_scores_the_log_of_its_vocabulary(
+        packed):
     table = pd.DataFrame({"language": ["en", "fr", "en"], "nats": [10.0, 20.0, 90.0],
                           "n_tokens": [10, 10, 30], "n_bytes": [40, 40, 10]})
     summary = summarize(table).set_index("language")
@@ -23,9 +24,6 @@ def test_summary_is_weighted_by_tokens_and_bytes():
     assert summary.nats_per_token.to_dict() == pytest.approx({"en": 2.5, "fr": 2.0})
     assert summary.perplexity["en"] == pytest.approx(np.exp(2.5))
     assert summary.bits_per_byte["en"] == pytest.approx(100 / np.log(2) / 50)
-
-
-def test_a_uniform_model_scores_the_logarithm_of_the_vocabulary(packed):
     size = len(packed.tokenizer)
     summary = summarize(score_rows(lambda batch: torch.zeros(*batch["input_ids"].shape, size), packed))
     assert summary.language.tolist() == packed.languages
@@ -47,29 +45,19 @@ def test_every_row_has_the_nats_tokens_bytes_and_article_of_its_own_targets(pack
     assert table.n_bytes.tolist() == [len(text.encode()) for text in texts]
 
 
-def test_the_batch_size_cuts_the_work_and_changes_no_score(packed, bigram):
-    seen = []
+def test_the_batch_size_cuts_the_work_and_changes_no_score_and_no_gradients_are_kept(packed, bigram):
+    weight, seen, tracked = torch.nn.Parameter(bigram), [], []
 
     def forward(batch):
         seen.append(packed.language_index("validation")[batch["row_numbers"]])
-        return bigram[batch["input_ids"]]
+        logits = weight[batch["input_ids"]]
+        tracked.append(logits.requires_grad)
+        return logits
 
     small = score_rows(forward, packed, batch_size=3, rows_per_language=7)
     assert [len(part) for part in seen] == [3, 3, 1] * len(packed.languages)
     assert all(len(set(part)) == 1 for part in seen)
     pd.testing.assert_frame_equal(small, score_rows(forward, packed, rows_per_language=7))
-
-
-def test_scoring_keeps_no_gradients(packed, bigram):
-    weight = torch.nn.Parameter(bigram)
-    tracked = []
-
-    def forward(batch):
-        logits = weight[batch["input_ids"]]
-        tracked.append(logits.requires_grad)
-        return logits
-
-    score_rows(forward, packed, rows_per_language=2)
     assert not any(tracked)
 
 

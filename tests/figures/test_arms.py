@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from cases import each
 from matplotlib.colors import same_color
 
 from mome.evaluate.intervals import mean_interval
@@ -14,7 +15,7 @@ RESULTS = pd.DataFrame([{"arm": arm, "seed": seed, "language": language, "perple
                         for language in ("en", "py") if (arm, language) != ("KD", "py")])
 
 
-@pytest.mark.parametrize("log", [False, True])
+@each("log", [False, True])
 def test_every_arm_has_its_seeds_as_points_with_mean_and_interval_first_arm_on_top(log, labels_of):
     figure = arms.plot_arms(RESULTS, "perplexity", "perplexity (log)", log=log)
     assert [ax.get_title() for ax in figure.axes] == ["English", "Python"]
@@ -32,13 +33,10 @@ def test_every_arm_has_its_seeds_as_points_with_mean_and_interval_first_arm_on_t
     assert figure.get_size_inches() == pytest.approx((2.2 + 2 * 2.9, 1.5 + 2 * 0.42))
 
 
-def test_an_arm_without_values_in_a_panel_leaves_its_row_empty():
+def test_an_arm_without_values_leaves_its_row_empty_and_bounds_are_drawn_in_the_panels_that_have_them():
     ax = arms.plot_arms(RESULTS, "perplexity", "").axes[1]
     assert [set(collection.get_offsets()[:, 1]) for collection in ax.collections] == [{1.0}]
     assert same_color(ax.collections[0].get_facecolor()[0][:3], style.LANGUAGE_COLORS["py"])
-
-
-def test_bounds_are_drawn_in_the_panels_that_have_them_and_other_panels_are_blue():
     table = RESULTS.rename(columns={"language": "unit"})
     figure = arms.plot_arms(table, "perplexity", "", panel="unit", bounds={"teacher": {"en": 60.0}})
     drawn = [[line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] for ax in figure.axes]
@@ -82,7 +80,7 @@ def test_learning_curves_have_a_thin_line_a_seed_and_a_thick_mean_over_thousands
     assert ax.texts[0].get_text() == "unigram"
 
 
-def test_lines_are_drawn_for_every_name_in_every_panel_with_their_values(legend_of):
+def test_lines_are_drawn_for_every_name_in_every_panel_in_given_colours_on_a_log_axis(legend_of, labels_of):
     table = pd.DataFrame({"x": [1, 2, 2, 1, 2], "y": [1.0, 2.0, 4.0, 3.0, 4.0],
                           "by": ["a_b"] * 3 + ["fr"] * 2, "panel": list("pppqq")})
     figure = arms.plot_lines(table, "x", "y", "by", "tokens", "risk", panel="panel", bounds={"bound": 2.5})
@@ -92,9 +90,6 @@ def test_lines_are_drawn_for_every_name_in_every_panel_with_their_values(legend_
     assert drawn == [[[1.0, 3.0], [], [2.5, 2.5]], [[], [3.0, 4.0], [2.5, 2.5]]]
     assert list(figure.axes[0].get_xticks()) == [1, 2]
     assert [ax.get_ylabel() for ax in figure.axes] == ["risk", ""]
-
-
-def test_lines_take_given_colours_a_log_axis_and_no_markers(labels_of):
     table = pd.DataFrame({"x": [1, 16, 512], "y": [3.0, 2.0, 1.0], "by": "a"})
     look = {"colors": {"a": "red"}, "log_x": True, "markers": False}
     ax = arms.plot_lines(table, "x", "y", "by", "", "", **look).axes[0]

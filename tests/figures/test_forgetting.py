@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from cases import each
 
 from mome.figures import forgetting
 
@@ -24,27 +25,24 @@ def test_score_matrices_have_a_panel_each_on_one_scale_and_empty_places_stay_emp
     assert (figure.get_supxlabel(), figure.get_supylabel()) == ("scored on", "after training on")
 
 
-def test_small_perplexities_keep_a_decimal_and_numbers_too_long_for_a_cell_are_shortened():
+def test_small_numbers_keep_a_decimal_long_ones_are_shortened_and_what_was_not_asked_stays_blank():
     matrix = MATRIX.replace({400.0: 1318674.0, 200.0: 5.25})
     (ax, _) = forgetting.plot_score_matrices({"one": matrix}, "").axes
     assert [text.get_text() for text in ax.texts] == ["100.0", "1.3M", "5.2", "100.0"]
     texts = ("", "0.5", "9999", "20395", "1318674")
     assert [forgetting.shorten_number(text) for text in texts] == ["", "0.5", "9999", "20k", "1.3M"]
+    asked = pd.DataFrame([[100.0, np.nan], [50.0, 25.0]], index=["en", "fr"], columns=["en", "fr"])
+    (ax, _) = forgetting.plot_score_matrices({"fit": asked}, "percent", percent=True).axes
+    assert [text.get_text() for text in ax.texts] == ["100.0", "50.0", "25.0"]
+    assert ax.collections[0].get_clim() == (0, 100)
 
 
-@pytest.mark.parametrize(("highest", "said"), [
+@each("highest, said", [
     (900, ["100", "150", "200", "300", "500", "700"]), (20_000, ["100", "300", "1,000", "3,000", "10,000"])])
 def test_the_colour_bar_has_fewer_ticks_for_a_wide_scale(highest, said):
     bar = forgetting.plot_score_matrices({"one": MATRIX.replace(400.0, highest)}, "").axes[1].yaxis
     ticks = [tick for tick in bar.get_majorticklocs() if 100 <= tick <= highest]
     assert bar.get_major_formatter().format_ticks(ticks) == said
-
-
-def test_percentages_of_what_was_not_asked_stay_blank():
-    asked = pd.DataFrame([[100.0, np.nan], [50.0, 25.0]], index=["en", "fr"], columns=["en", "fr"])
-    (ax, _) = forgetting.plot_score_matrices({"fit": asked}, "percent", percent=True).axes
-    assert [text.get_text() for text in ax.texts] == ["100.0", "50.0", "25.0"]
-    assert ax.collections[0].get_clim() == (0, 100)
 
 
 def test_stage_curves_have_a_panel_an_arm_and_a_line_a_language_and_seed_over_marked_stages(legend_of):

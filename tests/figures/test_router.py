@@ -24,12 +24,8 @@ def test_errors_by_prefix_are_means_in_percent_worst_first_with_every_seed_as_a_
     assert style.LOWER in ax.get_ylabel()
     alone = router.plot_router_prefixes(SCORES[SCORES.seed == 0].drop(columns="seed")).axes[0]
     assert len(alone.collections) == 0
-
-
-def test_no_error_is_drawn_at_half_a_sequence_and_said():
-    ax = router.plot_router_prefixes(SCORES.assign(f1=1.0)).axes[0]
-    assert set(ax.lines[0].get_ydata()) == {0.05}
-    assert "no error seen" in ax.texts[0].get_text()
+    perfect = router.plot_router_prefixes(SCORES.assign(f1=1.0)).axes[0]  # half a sequence, and said
+    assert set(perfect.lines[0].get_ydata()) == {0.05} and "no error seen" in perfect.texts[0].get_text()
 
 
 def test_costs_stand_beside_errors_best_on_top_and_say_their_direction(labels_of):
@@ -67,7 +63,7 @@ def test_reliability_has_a_panel_a_classifier_and_points_sized_by_their_share():
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
 
 
-def test_coloured_text_has_a_span_for_every_token_and_shows_markup_as_text():
+def test_coloured_text_has_a_span_for_every_token_markup_as_text_and_paler_what_says_nothing():
     probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])
     page = router.color_text(["<b>", " a&b", "\n"], probabilities, ["en", "fr"])
     assert page.count('title="English') == 3
@@ -76,9 +72,6 @@ def test_coloured_text_has_a_span_for_every_token_and_shows_markup_as_text():
     assert "<b>" not in page
     assert 'title="English 0.90, French 0.10"' in page
     assert "&crarr;\n" in page
-
-
-def test_a_token_that_says_nothing_is_paler_than_one_that_is_sure():
     page = router.color_text(["a", "b"], np.array([[0.5, 0.5], [1.0, 0.0]]), ["en", "fr"])
     _, key, *tokens = page.split(f"background:{style.LANGUAGE_COLORS['en']}")
     assert key.startswith("aa;")

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import pytest
+from cases import each
 from matplotlib.colors import same_color
 
 from mome.config import FIGURE_DPI
@@ -25,7 +26,7 @@ def test_the_style_sets_the_resolution_of_saved_figures_and_the_layout():
         assert plt.rcParams["figure.constrained_layout.use"]
 
 
-@pytest.mark.parametrize("sharey", [True, False])
+@each("sharey", [True, False])
 def test_panels_stand_in_a_row_and_share_their_y_axis_unless_told_not_to(sharey):
     figure, axes = style.start_panels(3, 9.0, 4.0, sharey=sharey)
     assert (axes.shape, tuple(figure.get_size_inches())) == ((3,), (9.0, 4.0))
@@ -33,23 +34,13 @@ def test_panels_stand_in_a_row_and_share_their_y_axis_unless_told_not_to(sharey)
     assert (axes[2].get_ylim() == (2, 5)) == sharey
 
 
-def test_a_level_is_drawn_at_its_height_with_its_name_at_its_side():
-    _, ax = plt.subplots()
-    style.draw_level(ax, 2.5, "bound", 0.99, "right")
-    assert set(ax.lines[0].get_ydata()) == {2.5}
-    assert (ax.texts[0].get_text(), ax.texts[0].get_position()) == ("bound", (0.99, 2.5))
-
-
-def test_a_log_axis_has_ticks_where_it_was_told_and_nowhere_else(labels_of):
+def test_a_log_axis_has_ticks_where_it_was_told_or_plain_numbers_at_1_2_3_and_5(labels_of):
     _, ax = plt.subplots()
     ax.plot([1, 512], [1, 2])
     style.set_log_ticks(ax, [512, 1, 16, 16])
     assert ax.get_xscale() == "log"
     assert labels_of(ax.xaxis) == ["1", "16", "512"]
     assert len(ax.get_xticks(minor=True)) == 0
-
-
-def test_a_log_axis_says_plain_numbers_at_1_2_3_and_5():
     _, ax = plt.subplots()
     ax.set(yscale="log", ylim=(0.9, 60))
     style.label_log_axis(ax.yaxis)
@@ -58,9 +49,13 @@ def test_a_log_axis_says_plain_numbers_at_1_2_3_and_5():
     assert ax.yaxis.get_major_formatter()(20, 0) == "20"
 
 
-def test_spaces_and_line_ends_of_a_token_become_visible():
+def test_a_level_is_drawn_at_its_height_with_its_name_and_spaces_of_a_token_become_visible():
     assert style.visible(" a\n\t$b") == r"·a\n\t\$b"
     assert style.visible("    x  ") == "·x4x··"
+    _, ax = plt.subplots()
+    style.draw_level(ax, 2.5, "bound", 0.99, "right")
+    assert set(ax.lines[0].get_ydata()) == {2.5}
+    assert (ax.texts[0].get_text(), ax.texts[0].get_position()) == ("bound", (0.99, 2.5))
 
 
 def test_the_legend_stands_right_of_the_axes():

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from cases import each
 from torch.testing import assert_close
 
 from mome.models.assemble import assemble_experts, build_moe, merge_experts
@@ -21,7 +22,7 @@ def test_a_new_models_experts_are_equal_and_follow_the_seed_alone(languages, bod
     assert not torch.equal(first.embedding.weight, other.embedding.weight)
 
 
-@pytest.mark.parametrize("tie", [True, False])
+@each("tie", [True, False])
 def test_an_assembled_model_equals_its_expert_on_tokens_only_that_expert_knows(languages, ids, tie):
     shape = Shape(1, 2, 16, tie)
     experts = {name: build_gpt2(shape, 60, 24, seed=seed) for seed, name in enumerate(languages)}
@@ -40,22 +41,15 @@ def test_an_assembled_model_equals_its_expert_on_tokens_only_that_expert_knows(l
     assert model.embedding.weight.requires_grad
 
 
-def test_a_token_of_two_languages_gets_the_mean_of_their_rows_weighted_by_use():
+def test_a_token_gets_the_mean_of_its_languages_rows_weighted_by_use_or_the_row_of_its_only_one():
     experts = {name: build_gpt2(Shape(1, 2, 16), 60, 24, seed=seed) for seed, name in enumerate(["en", "fr"])}
     counts = torch.zeros(2, 60)
-    counts[0, 7], counts[1, 7] = 3e6, 1e6
+    counts[0, 7], counts[1, 7], counts[1, 9], counts[1, 10] = 3e6, 1e6, 1, 3
     model = assemble_experts(experts, counts)
     english, french = (expert.transformer.wte.weight for expert in experts.values())
     assert_close(model.embedding.weight[7], 0.75 * english[7] + 0.25 * french[7], atol=1e-6, rtol=1e-5)
     assert_close(model.embedding.weight[8], (english[8] + french[8]) / 2)  # a token of nobody
-
-
-def test_a_token_of_one_language_keeps_its_row_exactly_however_rare_it_is():
-    experts = {name: build_gpt2(Shape(1, 2, 16), 60, 24, seed=seed) for seed, name in enumerate(["en", "fr"])}
-    counts = torch.zeros(2, 60)
-    counts[1, 7], counts[1, 8] = 1, 3
-    model = assemble_experts(experts, counts)
-    assert torch.equal(model.embedding.weight[7:9], experts["fr"].transformer.wte.weight[7:9])
+    assert torch.equal(model.embedding.weight[9:11], french[9:11])
 
 
 def test_experts_of_different_shapes_are_refused():

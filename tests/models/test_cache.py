@@ -1,5 +1,6 @@
 import pytest
 import torch
+from cases import each
 from torch.testing import assert_close
 from transformers import pipeline
 
@@ -20,10 +21,10 @@ def test_generation_routes_on_the_prompt_and_equals_greedy_decoding_by_hand(buil
     assert torch.equal(model.generate(ids, attention_mask=torch.ones_like(ids), **options), grown)
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"common_expert": "off"}, {"common_expert": "alone"}, {"average_experts": "hidden"},
-    {"average_experts": "logits"}, {"average_experts": "posterior"}, {"allowed_experts": ["fr", "py"]},
-    {"num_beams": 3}, {"num_beams": 3, "average_experts": "hidden"}], ids=str)
+@each("options", [
+    {}, {"common_expert": "alone"}, {"average_experts": "hidden", "common_expert": "off"},
+    {"average_experts": "logits"}, {"average_experts": "posterior"},
+    {"num_beams": 3, "allowed_experts": ["fr", "py"]}, {"num_beams": 3, "average_experts": "hidden"}])
 def test_generation_with_a_cache_equals_generation_without(build, ids, options):
     model = build(has_common_expert=True)
     plain = {"max_new_tokens": 6, "eos_token_id": None, "do_sample": False, "output_logits": True, **options}
@@ -44,7 +45,7 @@ def test_logits_in_pieces_through_the_cache_equal_those_of_the_whole(build, ids,
     assert cache.get_seq_length() == 10
 
 
-@pytest.mark.parametrize("use_cache", [True, False])
+@each("use_cache", [True, False])
 def test_a_generated_batch_of_mixed_languages_and_lengths_equals_its_rows_one_by_one(build, ids, use_cache):
     model, lengths = build(has_common_expert=True), [10, 3, 7, 1, 9, 5]
     mask = torch.arange(10) >= 10 - torch.tensor(lengths)[:, None]
@@ -79,17 +80,14 @@ def test_the_text_generation_pipeline_of_transformers_takes_prompts_of_several_l
     assert texts[1] == writer("a longer one", **options)[0]["generated_text"]
 
 
-def test_the_router_is_not_asked_about_half_a_sequence(build, ids):
-    model = build()
+@each("n_tokens, mask, words", [
+    (0, None, "empty prompt"), (10, [[1] * 10, [0] * 10], "empty prompt"),
+    (10, [[1] * 10, [1] * 6 + [0] * 4], "on the left")])
+def test_an_empty_prompt_right_padding_and_half_a_sequence_for_the_router_are_refused(
+        build, ids, n_tokens, mask, words):
+    model, mask = build(), None if mask is None else torch.tensor(mask)
+    with pytest.raises(ValueError, match=words):
+        model.generate(ids[:2, :n_tokens], attention_mask=mask, max_new_tokens=2)
     cache = model(ids[:, :5], use_cache=True).past_key_values
     with pytest.raises(ValueError, match="expert_index"):
         model(ids[:, 5:], past_key_values=cache)
-
-
-@pytest.mark.parametrize(("n_tokens", "mask", "words"), [
-    (0, None, "empty prompt"), (10, [[1] * 10, [0] * 10], "empty prompt"),
-    (10, [[1] * 10, [1] * 6 + [0] * 4], "on the left")])
-def test_an_empty_prompt_and_right_padding_are_refused(build, ids, n_tokens, mask, words):
-    mask = None if mask is None else torch.tensor(mask)
-    with pytest.raises(ValueError, match=words):
-        build().generate(ids[:2, :n_tokens], attention_mask=mask, max_new_tokens=2)

@@ -1,7 +1,7 @@
 from mome.models.gpt2 import count_parameters
 
 
-def test_a_saved_model_states_its_languages_and_sizes_on_a_card(tmp_path, build):
+def test_a_saved_model_states_its_languages_sizes_head_and_tokenizer_on_a_card(tmp_path, build):
     model = build(has_common_expert=True)
     model.save_pretrained(tmp_path)
     card, body = (tmp_path / "README.md").read_text(), count_parameters(model.common_expert)
@@ -11,9 +11,6 @@ def test_a_saved_model_states_its_languages_and_sizes_on_a_card(tmp_path, build)
     assert model.active_parameters() == count_parameters(model) - 3 * body
     assert "import mome.models\n" in card
     assert "{" not in card
-
-
-def test_a_card_tells_an_untied_head_and_a_known_tokenizer(tmp_path, build):
     model = build(tie=False)
     model.config.tokenizer_sha256 = "a" * 64
     model.save_pretrained(tmp_path)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from cases import each
 from safetensors.torch import save_file
 
 from mome.models.experts import load_expert, save_expert
@@ -23,21 +24,17 @@ def save_other(width=16, sha256=""):
     return lambda path: save_expert(body, path, language="de", tokenizer_sha256=sha256)
 
 
-@pytest.mark.parametrize(("damage", "words"), [
+@each("damage, words", [
     (lambda path: path.write_bytes(path.read_bytes()[:200]), "not an expert"),
     (lambda path: path.write_text("no expert"), "not an expert"),
     (lambda path: save_file({"a": torch.zeros(1)}, path), "not an expert"),
-    (save_other(sha256="f" * 64), "ffffffffffff"), (save_other(width=32), "32")],
-    ids=["cut short", "text", "other tensors", "another tokenizer", "another width"])
-def test_a_file_that_is_no_expert_for_the_model_is_refused_by_name(tmp_path, build, damage, words):
+    (save_other(sha256="f" * 64), "ffffffffffff"), (save_other(width=32), "32")])
+def test_a_file_that_is_no_expert_for_the_model_is_refused_by_name(tmp_path, build, bomb, damage, words):
     path, model = tmp_path / "de.safetensors", build()
     save_expert(model.experts["de"], path, language="de", tokenizer_sha256="")
     damage(path)
     with pytest.raises(ValueError, match=rf"de\.safetensors.*{words}"):
         load_expert(path, model)
-
-
-def test_a_pickle_is_no_expert(tmp_path, build, bomb):
-    (tmp_path / "de.safetensors").write_bytes(bomb)
+    path.write_bytes(bomb)
     with pytest.raises(ValueError, match="not an expert"):
-        load_expert(tmp_path / "de.safetensors", build())
+        load_expert(path, model)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from cases import each
 from torch import nn
 
 from mome.models.gpt2 import build_body, build_gpt2, check_shapes, count_parameters, gpt2_config, load_gpt2
@@ -16,17 +17,9 @@ def test_equal_seeds_give_equal_weights_and_the_callers_random_state_stays():
     assert not torch.equal(first["transformer.wte.weight"], other["transformer.wte.weight"])
 
 
-@pytest.mark.parametrize("shape", [Shape(1, 2, 16), Shape(3, 2, 32)], ids=str)
-def test_the_size_of_a_shape_is_that_of_the_model_built(shape):
-    assert shape.weights(60, 24) == count_parameters(build_gpt2(shape, 60, 24, seed=0))
-
-
-def test_shared_weights_are_counted_once():
+def test_shared_weights_are_counted_once_and_nothing_drops_out_in_training(ids):
     layer = nn.Linear(3, 3, bias=False)
     assert count_parameters(nn.Sequential(layer, layer)) == 9
-
-
-def test_nothing_drops_out_in_training(ids):
     model = build_gpt2(Shape(2, 2, 16), 60, 24, seed=0)
     assert torch.equal(model.train()(ids).logits, model.eval()(ids).logits)
 
@@ -49,7 +42,7 @@ def test_a_saved_model_comes_back_ready_to_be_scored(tmp_path, ids):
     assert torch.equal(loaded(ids).logits, model(ids).logits)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+@each("name", ["model.safetensors", "pytorch_model.bin"])
 def test_weights_that_are_a_pickle_are_refused_whatever_they_are_called(tmp_path, bomb, name):
     build_gpt2(Shape(1, 2, 16), 60, 24, seed=0).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from cases import each
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -11,8 +12,8 @@ from mome.router.affine import Router
 from mome.scales import Shape
 
 
-@pytest.mark.parametrize("common", [False, True])
-@pytest.mark.parametrize("index", [[3, 0, 2, 2, 1, 0], [3, 0, 2, 0, 2, 3], [1] * 6], ids=str)
+@each("common, index", [
+    (False, [3, 0, 2, 2, 1, 0]), (True, [3, 0, 2, 2, 1, 0]), (True, [3, 0, 2, 0, 2, 3]), (False, [1] * 6)])
 def test_a_mixed_batch_equals_its_rows_one_by_one_in_any_order(build, ids, common, index):
     model, order, index = build(common), torch.tensor([5, 2, 0, 1, 4, 3]), torch.tensor(index)
     with torch.no_grad():
@@ -29,11 +30,15 @@ def test_experts_that_see_no_row_get_no_gradient_and_those_that_do_get_one(build
     assert touched == {"en": True, "fr": False, "de": True, "py": False}
 
 
-def test_identical_experts_equal_one_whatever_the_routing(build, ids, experts):
+def test_identical_experts_equal_one_whatever_the_routing_or_the_posterior(build, ids, experts):
     model = build(distinct=False)
     with torch.no_grad():
         one = model(ids, expert_index=torch.zeros(6, dtype=torch.long)).logits
         assert_close(model(ids, expert_index=experts).logits, one, atol=1e-6, rtol=1e-5)
+    model = build(distinct=False)
+    with torch.no_grad():
+        expected = model(ids, expert_index=experts).logits.log_softmax(dim=-1)
+        assert_close(model(ids, average_experts="posterior").logits, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_common_expert_on_off_and_alone_equal_their_hand_composed_results(build, languages, ids, experts):
@@ -51,20 +56,14 @@ def test_common_expert_on_off_and_alone_equal_their_hand_composed_results(build,
         assert torch.equal(default, model(ids, expert_index=experts, common_expert="on").logits)
 
 
-def test_averaging_two_allowed_experts_is_the_mean_of_their_hidden_states(build, ids):
-    model = build()
-    with torch.no_grad():
-        parts = [model(ids, expert_index=torch.full((6,), number)).logits for number in (1, 3)]
-        logits = model(ids, allowed_experts=["fr", "py"], average_experts="hidden").logits
-        assert_close(logits, sum(parts) / 2, atol=1e-5, rtol=1e-5)
-
-
-def test_averaged_logits_are_the_experts_mean_and_a_posterior_weighs_them_by_what_they_predicted(build, ids):
+def test_averages_are_the_experts_mean_and_a_posterior_weighs_them_by_what_they_predicted(build, ids):
     model = build()
     with torch.no_grad():
         logits = [model(ids, expert_index=torch.full((6,), number)).logits for number in range(4)]
         logits = torch.stack(logits)
         assert_close(model(ids, average_experts="logits").logits, logits.mean(dim=0), atol=1e-5, rtol=1e-5)
+        two = model(ids, allowed_experts=["fr", "py"], average_experts="hidden").logits
+        assert_close(two, logits[[1, 3]].mean(dim=0), atol=1e-5, rtol=1e-5)
         found = model(ids, average_experts="posterior").logits.exp()
     probs = logits.softmax(dim=-1)
     for row in range(6):
@@ -77,14 +76,7 @@ def test_averaged_logits_are_the_experts_mean_and_a_posterior_weighs_them_by_wha
             assert_close(found[row, position], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_posterior_over_identical_experts_is_any_one_of_them(build, ids, experts):
-    model = build(distinct=False)
-    with torch.no_grad():
-        expected = model(ids, expert_index=experts).logits.log_softmax(dim=-1)
-        assert_close(model(ids, average_experts="posterior").logits, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_the_router_chooses_per_row_among_the_allowed_experts(build, ids):
+def test_the_router_chooses_per_row_among_the_allowed_experts_and_reads_no_more_than_its_prefix(build, ids):
     model = build()
     probs = model.router(ids)
     assert model.route(ids).tolist() == probs.argmax(-1).tolist()
@@ -94,9 +86,6 @@ def test_the_router_chooses_per_row_among_the_allowed_experts(build, ids):
     with torch.no_grad():
         told = model(ids, expert_index=torch.tensor(restricted)).logits
         assert torch.equal(model(ids, allowed_experts=["fr", "py"]).logits, told)
-
-
-def test_a_router_told_to_read_a_prefix_reads_no_more(build, ids):
     model, mask = build(), torch.ones_like(ids)
     mask[:, 0] = 0
     whole, prefix = model.route(ids).tolist(), model.route(ids, prefix=3).tolist()
@@ -104,7 +93,7 @@ def test_a_router_told_to_read_a_prefix_reads_no_more(build, ids):
     assert model.route(ids, mask, prefix=3).tolist() == model.route(ids[:, 1:3]).tolist()
 
 
-@pytest.mark.parametrize("use", [{}, {"average_experts": "posterior"}], ids=str)
+@each("use", [{}, {"average_experts": "posterior"}])
 def test_left_padding_changes_neither_routing_nor_logits(build, ids, use):
     model, pad = build(), torch.zeros(6, 4, dtype=torch.long)
     mask = torch.cat([pad, torch.ones_like(ids)], dim=1)
@@ -135,21 +124,22 @@ def test_gradient_checkpointing_changes_no_gradient(build, ids, experts):
     assert_close(*gradients)
 
 
-@pytest.mark.parametrize(("options", "words"), [
+@each("options, words", [
     ({"allowed_experts": ["es"]}, ["es", "en, fr, de, py"]), ({"allowed_experts": []}, ["no expert"]),
     ({"average_experts": "votes"}, ["votes", "posterior"]), ({"common_expert": "on"}, ["on", "off"]),
-    ({"common_expert": "sometimes"}, ["sometimes"])], ids=str)
+    ({"common_expert": "sometimes"}, ["sometimes"])])
 def test_bad_switches_are_refused_by_name(build, ids, options, words):
     with pytest.raises(ValueError) as error:
         build()(ids, **options)
     assert all(word in str(error.value) for word in words)
 
 
-@pytest.mark.parametrize(("common", "tie"), [(False, True), (True, True), (True, False)])
+@each("common, tie", [(False, True), (True, True), (True, False)])
 def test_saved_and_loaded_gives_identical_logits_and_routes(tmp_path, build, ids, common, tie):
     model = build(common, tie)
     model.config.tokenizer_sha256 = "a" * 64
     model.save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is MoMEConfig
     for loaded in (AutoModelForCausalLM.from_pretrained(tmp_path), load_moe(tmp_path)):
         assert type(loaded) is MoMEForCausalLM
         assert not loaded.training
@@ -161,7 +151,7 @@ def test_saved_and_loaded_gives_identical_logits_and_routes(tmp_path, build, ids
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors", ".md"}
 
 
-def test_a_checkpoint_without_a_router_is_refused(tmp_path, build):
+def test_a_checkpoint_without_a_router_and_one_that_is_a_pickle_are_refused(tmp_path, build, bomb):
     build().save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     weights = {name: tensor for name, tensor in load_file(path).items() if not name.startswith("router.")}
@@ -169,20 +159,11 @@ def test_a_checkpoint_without_a_router_is_refused(tmp_path, build):
     for load in (load_moe, AutoModelForCausalLM.from_pretrained):
         with pytest.raises(ValueError, match=r"holds no router \(router\.bias, router\.weight missing\)"):
             load(tmp_path)
-
-
-def test_a_modular_model_that_is_a_pickle_is_refused(tmp_path, build, bomb):
     build().save_pretrained(tmp_path / "moe")
     (tmp_path / "moe/model.safetensors").unlink()
     (tmp_path / "moe/pytorch_model.bin").write_bytes(bomb)
     with pytest.raises(OSError, match="safetensors"):
         load_moe(tmp_path / "moe")
-
-
-def test_the_auto_classes_know_a_saved_model_once_the_wing_is_imported(tmp_path, build):
-    build().save_pretrained(tmp_path)
-    assert type(AutoConfig.from_pretrained(tmp_path)) is MoMEConfig
-    assert type(AutoModelForCausalLM.from_pretrained(tmp_path)) is MoMEForCausalLM
 
 
 def test_active_parameters_count_the_bodies_that_a_sequence_takes(build):
@@ -209,6 +190,7 @@ def test_an_added_expert_changes_no_logit_of_the_others_and_answers_for_its_own_
     told = model(ids, expert_index=experts).logits
     model.add_expert("es", body, five_languages(model))
     assert list(model.experts) == model.config.languages == [*languages, "es"]
+    assert {name.split(".")[0] for name in before} == set(languages)
     after = model.experts.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert torch.equal(model(ids, expert_index=experts).logits, told)
@@ -222,7 +204,8 @@ def test_an_added_expert_changes_no_logit_of_the_others_and_answers_for_its_own_
     assert torch.equal(load_moe(tmp_path)(rows).logits, model(rows).logits)
 
 
-def test_a_removed_expert_leaves_the_others_as_they_were_and_the_router_chooses_among_them(build, ids):
+def test_a_removed_expert_leaves_the_others_as_they_were_and_one_added_before_leaves_no_trace(
+        build, ids, body_config):
     model = build()
     probs, told = model.router(ids), model(ids, expert_index=torch.full((6,), 3)).logits
     model.remove_expert("fr")
@@ -232,9 +215,6 @@ def test_a_removed_expert_leaves_the_others_as_they_were_and_the_router_chooses_
     assert_close(model.router(ids), kept / kept.sum(dim=1, keepdim=True), atol=1e-6, rtol=1e-5)
     with pytest.raises(ValueError, match="'fr'"):
         model(ids, allowed_experts=["fr"])
-
-
-def test_an_expert_added_and_removed_leaves_the_model_as_it_was(build, body_config, ids):
     model = build()
     before, routes = model(ids).logits, model.router(ids)
     model.add_expert("es", build_body(body_config), five_languages(model))
@@ -263,10 +243,6 @@ def test_an_expert_may_be_called_like_a_method_of_modules_or_a_word_of_python(tm
     assert torch.equal(opened.route(ids, allowed=["train", "no"]), model.route(ids, allowed=["train", "no"]))
 
 
-def test_the_weights_of_other_languages_are_named_by_them(build):
-    assert {name.split(".")[0] for name in build().experts.state_dict()} == {"en", "fr", "de", "py"}
-
-
 def add(language, body, router):
     return lambda model: model.add_expert(language, build_body(gpt2_config(body, 60, 24)), router(model))
 
@@ -275,7 +251,7 @@ def other_tokenizer(model):
     return Router(60, [*model.config.languages, "es"], "f" * 64)
 
 
-@pytest.mark.parametrize(("change", "words"), [
+@each("change, words", [
     (add("fr", Shape(1, 2, 16), five_languages), "'fr' has an expert already"),
     (add("es", Shape(2, 2, 16), five_languages), "n_layer=2"),
     (add("es", Shape(1, 2, 16), lambda model: model.router), "en, fr, de, py, es, in that order"),

@@ -1,5 +1,5 @@
-import pytest
 import torch
+from cases import each
 from torch.testing import assert_close
 from transformers import GPT2Config
 
@@ -8,7 +8,7 @@ from mome.models.gpt2 import build_body
 from mome.models.stacked import can_stack, normalize_stacked, project_stacked, run_stacked
 
 
-@pytest.mark.parametrize("length", [10, 17])
+@each("length", [10, 17])
 def test_experts_that_run_side_by_side_equal_each_alone_in_values_and_in_gradients(build, length):
     model, found = build(), []
     embeddings = torch.randn(4, 3, length, 16, generator=torch.Generator().manual_seed(0))

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from cases import each
 from conftest import TINY
 
 from mome.config import repository
@@ -62,13 +63,12 @@ def reached(monkeypatch):
 
 # What a folder is called
 
-@pytest.mark.parametrize("name", [
-    ".DS_Store", "en/.DS_Store", "en/.a.txt.swp", "en/a.txt~", "en/photo.jpg", "notes.txt", "fr/a.txt",
-    "en/.ipynb_checkpoints/a-checkpoint.txt", "en/__pycache__/a.py"])
-def test_what_is_not_read_does_not_rename_a_folder(folder, name):
+def test_what_is_not_read_does_not_rename_a_folder_nor_does_a_copy_elsewhere(folder):
     before = find("folder:h")
-    write(folder, {name: b"\x00\x01"})
+    write(folder, dict.fromkeys(("en/.DS_Store", "en/photo.jpg", "notes.txt", "fr/a.txt"), b"\x00\x01"))
     assert find("folder:h").name == before.name
+    shutil.copytree(folder, folder.parent / "copy")
+    assert find("folder:copy").name == before.name
 
 
 def test_the_way_its_path_is_written_does_not_rename_a_folder(folder, monkeypatch):
@@ -79,23 +79,15 @@ def test_the_way_its_path_is_written_does_not_rename_a_folder(folder, monkeypatc
     assert corpora[0].label == f"folder:{folder}"
 
 
-def test_a_copy_of_a_folder_elsewhere_is_the_same_corpus(folder):
-    shutil.copytree(folder, folder.parent / "copy")
-    assert find("folder:copy").name == find("folder:h").name
-
-
-@pytest.mark.parametrize("change", [{"en/a.txt": "apples"}, {"en/c.txt": "apple"}, {"en/deep/a.md": "bread"}])
-def test_a_changed_or_added_text_renames_a_folder(folder, change):
-    before = find("folder:h")
-    write(folder, change)
-    assert find("folder:h").name != before.name
-
-
-def test_a_renamed_file_or_another_language_renames_a_folder(folder):
-    write(folder, {"fr/a.txt": "pomme"})
-    one, both = find("folder:h"), find("folder:h", ["en", "fr"])
+def test_a_changed_added_or_renamed_text_or_another_language_renames_a_folder(folder):
+    names = [find("folder:h").name]
+    for change in ({"en/a.txt": "apples"}, {"en/c.txt": "apple"}, {"en/deep/a.md": "bread"}):
+        write(folder, change)
+        names.append(find("folder:h").name)
     (folder / "en/a.txt").rename(folder / "en/z.txt")
-    assert len({one.name, both.name, find("folder:h").name}) == 3
+    write(folder, {"fr/a.txt": "pomme"})
+    names += [find("folder:h").name, find("folder:h", ["en", "fr"]).name]
+    assert len(set(names)) == len(names)
 
 
 def test_mini_is_named_by_its_texts_and_lies_in_the_checkout(monkeypatch, tmp_path):
@@ -120,30 +112,24 @@ def test_a_folder_that_changed_between_planning_and_building_is_refused(folder, 
 
 # Which state of a fetched corpus is taken
 
-def test_without_a_date_help_is_its_newest_snapshot_in_the_store(stored):
+def test_without_a_date_help_is_its_newest_snapshot_that_has_these_languages_or_more_uncut(stored):
     for snapshot in ("2026-03-01", "2026-10-02", "2026-09-30"):
         stored("help", snapshot)
     stored("help", "2026-11-11", ["en", "fr"])  # without two of the languages
     stored("reference", "2026-12-01")
     assert find("help", LANGUAGES).label == "help@2026-10-02"
     assert find("help@2026-03-01", LANGUAGES).snapshot == "2026-03-01"
-
-
-def test_a_corpus_with_more_languages_serves_unless_it_was_cut_to_what_they_have_in_common(stored):
-    stored("help", "2026-10-02")
     stored("wiki40b", "2026-10-02")
-    assert find("help", ["de", "en"]).languages == tuple(LANGUAGES)
+    assert find("help", ["de", "es"]).languages == ("de", "es")
+    assert find("help", ["de", "py"]).languages == tuple(LANGUAGES)
     assert find("wiki40b", ["de", "en"]).languages == ("de", "en")
 
 
-def test_what_would_be_fetched_otherwise_today_is_not_taken(stored):
+def test_what_would_be_fetched_otherwise_today_is_not_taken_and_a_day_that_is_over_is_refused(stored):
     stored("help", "2026-10-02", versions=(("python", "2.7.18"),))
     stored("wiki40b", "2026-10-02", characters=7)
     for source in ("help", "wiki40b"):
         assert find(source, LANGUAGES).snapshot == time.strftime("%Y-%m-%d")
-
-
-def test_a_day_that_is_over_and_not_in_the_store_is_refused(stored):
     with pytest.raises(ValueError, match=r"corpus='help@2020-01-01' is not in the store.*its day is over"):
         find("help@2020-01-01", LANGUAGES)
     today = time.strftime("%Y-%m-%d")
@@ -157,7 +143,8 @@ def test_with_refresh_or_with_none_in_the_store_help_is_todays(stored, monkeypat
     assert find("help", LANGUAGES, refresh=True).label == "help@2030-02-03"
 
 
-def test_auto_is_the_newest_fetched_corpus_with_these_languages(stored, reached):
+def test_auto_is_the_newest_fetched_corpus_with_these_languages_and_an_undamaged_manifest(
+        stored, reached, own_home):
     reached("mini")
     stored("help", "2026-10-02")
     stored("wiki40b", "2026-10-01")
@@ -168,12 +155,8 @@ def test_auto_is_the_newest_fetched_corpus_with_these_languages(stored, reached)
     assert open_setting("smoke", "auto", LANGUAGES).corpus_name == "wiki40b@2026-10-03"
     assert open_setting("smoke", "auto", ["fr", "en"]).corpus_name == "help@2026-10-02"
     assert open_setting("smoke", "auto", ["fr", "es"]).corpus_name == "mini"
-
-
-def test_auto_passes_over_a_damaged_manifest(stored, reached, own_home):
-    reached("mini")
-    stored("help", "2026-10-02")
-    next(own_home.rglob("manifest.json")).write_text("{")
+    for manifest in own_home.rglob("manifest.json"):
+        manifest.write_text("{")
     assert open_setting("smoke", "auto", LANGUAGES).corpus_name == "mini"
 
 
@@ -208,25 +191,23 @@ def test_only_a_stream_is_cut_by_the_scale_and_code_carries_the_version_that_is_
 
 # What a setting refuses
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (("smoke", "help", ["en", "tlh"]), "languages='tlh'"), (("smoke", "mini", ["ja"]), "languages='ja'"),
+@each("arguments, words", [
+    (("smoke", "help", ["en", "tlh"]), "languages='tlh'"),
     (("smoke", "mini", ["en", "en"]), "languages=.*repeats"), (("smoke", "mini", []), r"languages=\[\]"),
     (("smoke", "wikipedia", ["en"]), "corpus='wikipedia'"), (("tiny", "mini", ["en"]), "scale='tiny'"),
     (("smoke", "folder:/no/such", ["en"]), "corpus='folder:/no/such'"),
     (("smoke", "mini@2026-01-01", ["en"]), "corpus='mini@2026-01-01'"),
     (("smoke", "mini", ["en", "fr"], {"shares": {"en": 1}}), "shares=.*en, fr"),
-    (("smoke", "mini", ["en"], {"shares": {"en": 1, "fr": 1}}), "shares=.*must name each of: en"),
     (("smoke", "mini", ["en"], {"contexts": 8}), "overrides='contexts'")])
-def test_a_setting_refuses_by_name_what_is_not_allowed(own_home, arguments, words):
+def test_a_setting_and_data_refuse_by_name_what_is_not_allowed_and_write_nothing(own_home, arguments, words):
     with pytest.raises(ValueError, match=words):
         open_setting(*arguments)
+    for change, words in (({"languages": ["en", "de"]}, "languages='de'"), ({"vocab_size": 1.5}, "size=1.5"),
+                          ({"shares": {"en": 1}}, "each of: en, fr"), ({"split_seed": -1}, "split_seed=-1")):
+        with pytest.raises(ValueError, match=words):
+            dataclasses.replace(DATA, **change)
+    assert open_setting("smoke", "mini", LANGUAGES).reason == "chosen by name"
     assert not own_home.exists()  # nothing was built, nor written
-
-
-def test_a_setting_writes_nothing_and_a_corpus_by_name_says_so(own_home):
-    setting = open_setting("smoke", "mini", LANGUAGES)
-    assert (setting.reason, setting.languages) == ("chosen by name", tuple(LANGUAGES))
-    assert not own_home.exists()
 
 
 def test_the_second_corpus_of_auto_is_the_reference_beside_help_only(own_home):
@@ -262,7 +243,7 @@ CHANGES = {
                                  "article_rows": 1}}
 
 
-@pytest.mark.parametrize("recipe", CHANGES, ids=lambda recipe: recipe.kind())
+@each("recipe", CHANGES)
 def test_each_field_changes_the_name(recipe):
     names = {field.name for field in dataclasses.fields(recipe) if not field.metadata.get("is_location")}
     assert set(CHANGES[recipe]) == names
@@ -270,22 +251,10 @@ def test_each_field_changes_the_name(recipe):
     assert len({recipe.name, *others}) == 1 + len(names)
 
 
-def test_where_a_corpus_lies_is_no_part_of_its_name():
+def test_where_a_corpus_lies_is_no_part_of_its_name_and_shares_are_one_value_in_any_order_and_form():
     assert dataclasses.replace(CORPUS, path="/elsewhere").name == CORPUS.name
-
-
-def test_shares_are_one_value_in_any_order_and_form():
     forms = [{"en": 2, "fr": 1}, {"fr": 1.0, "en": 2.0}, (("en", 2), ("fr", 1))]
     assert len({dataclasses.replace(DATA, shares=shares).name for shares in forms}) == 1
-
-
-@pytest.mark.parametrize(("change", "words"), [
-    ({"languages": ["en", "de"]}, "languages='de'"), ({"split_seed": -1}, "split_seed=-1"),
-    ({"split_seed": True}, "split_seed=True"),
-    ({"shares": {"en": 1}}, "must name each of: en, fr"), ({"vocab_size": 1.5}, "vocab_size=1.5")])
-def test_data_refuses_by_name_what_is_not_allowed(change, words):
-    with pytest.raises(ValueError, match=words):
-        dataclasses.replace(DATA, **change)
 
 
 # What is built
@@ -325,14 +294,11 @@ def test_other_rows_are_full_and_evenly_many_a_few_of_an_article(tiny_setting):
     assert pd.Series(list(zip(labels, article_ids, strict=True))).value_counts().max() <= 4
 
 
-def test_a_corpus_whose_texts_fill_no_row_is_said_and_missing(tiny_setting):
+def test_other_rows_of_a_corpus_that_fills_no_row_or_is_out_of_reach_are_missing(tiny_setting, monkeypatch):
     recipe = OtherRows(Data.of(tiny_setting), tiny_setting.corpus, 6, cut_characters=10)
     with pytest.raises(ValueError, match="has no text of en, fr, de, py that fills a row of 32 tokens"):
         build_here(recipe)
     assert not recipe.is_there
-
-
-def test_other_rows_of_a_corpus_out_of_reach_may_be_missing(tiny_setting, monkeypatch):
     def unreachable(*_):
         raise CorpusUnavailable("no network today")
 

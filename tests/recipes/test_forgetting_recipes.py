@@ -6,6 +6,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from cases import each
 
 from mome.engine import build_here
 from mome.recipes.data import Data
@@ -118,34 +119,28 @@ def test_every_field_of_drift_and_of_refitted_routers_changes_the_name(tiny_sett
     assert (len(set(drifts)), len(set(routers))) == (3, 4)
 
 
-def test_the_order_in_which_shares_are_given_is_in_no_name(tiny_setting):
+def test_in_no_name_is_the_order_of_shares_nor_without_replay_what_came_before(tiny_setting):
     session = make_session(tiny_setting, SHARES)
     assert make_session(tiny_setting, dict(reversed(SHARES.items()))).name == session.name
     for pairs in permutations(SHARES.items()):
         assert replace(session, shares=pairs).name == session.name
-
-
-def test_without_replay_it_is_in_no_name_what_came_before(tiny_setting):
     stage = make_stages(tiny_setting, ["en", "fr"], second_share=0.5)[1]
     assert replace(stage, earlier=["en", "de"]).name == stage.name
     assert stage.earlier == ()
 
 
-def test_no_replay_and_no_second_teacher_is_the_plain_sequence(tiny_setting):
+def test_no_remedy_is_the_plain_sequence_and_orders_share_the_stages_that_begin_both(tiny_setting):
     plain = make_stages(tiny_setting, ORDER)
     assert [type(stage) for stage in plain] == [Student] * 4
     assert make_stages(tiny_setting, ORDER, 0, replay=0.0, second_share=0.0) == plain
     assert [stage.start_from for stage in plain] == [None, *plain[:3]]
     assert plain[0] == Student.of(tiny_setting, ["en"])  # as other chapters have it
-
-
-def test_orders_that_begin_with_the_same_languages_share_their_stages(tiny_setting):
     found = [make_stages(tiny_setting, list(order)) for order in permutations(["en", "fr", "py"])]
     assert len({stage.name for stages in found for stage in stages}) == 3 + 6 + 6
     assert len({stage.name for stages in found for stage in stages[:1]}) == 3
 
 
-@pytest.mark.parametrize("remedy", [{"replay": 0.1}, {"second_share": SECOND_SHARE}])
+@each("remedy", [{"replay": 0.1}, {"second_share": SECOND_SHARE}])
 def test_remedies_share_the_first_stage_with_the_plain_sequence_and_see_as_many_tokens(tiny_setting, remedy):
     plain, helped = make_stages(tiny_setting, ORDER), make_stages(tiny_setting, ORDER, **remedy)
     assert helped[0] == plain[0]
@@ -166,18 +161,15 @@ def test_titles_tell_the_stages_of_a_chapter_apart(tiny_setting):
     assert len(set(titles)) == len(titles)
 
 
-def test_orders_are_one_each_first_and_last_once_or_all():
+def test_orders_are_one_each_first_and_last_once_or_all_and_an_empty_one_is_the_languages_own():
     assert list_orders(("a", "b", "c"), "one") == [["a", "b", "c"]]
     assert list_orders("abc", "rotations") == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
     assert {tuple(order) for order in list_orders("abc", "all")} == set(permutations("abc"))
-
-
-def test_an_empty_order_is_the_languages_own():
     assert check_order([], ("en", "fr")) == ["en", "fr"]
     assert check_order(["fr", "en"], ("en", "fr")) == ["fr", "en"]
 
 
-@pytest.mark.parametrize("make, words", [
+@each("make, words", [
     (lambda s: make_stages(s, ["en", "en"]), ["repeats"]),
     (lambda s: make_stages(s, ["en", "xx"]), ["languages='xx'", "en, fr, de, py"]),
     (lambda s: make_stages(s, ["en", "fr"], replay=1.5), ["replay=1.5", "[0, 1]"]),
@@ -208,7 +200,7 @@ def test_what_cannot_be_is_refused_by_name_and_value(tiny_setting, make, words):
 
 # Rows.
 
-@pytest.mark.parametrize("replay", [0.01, 0.1, 0.5, 1.0])
+@each("replay", [0.01, 0.5, 1.0])
 def test_a_stage_replays_its_share_evenly_from_earlier_languages_and_costs_as_much_as_without(
         tiny_setting, replay):
     data = Data.of(tiny_setting).open()
@@ -228,26 +220,21 @@ def test_a_stage_replays_its_share_evenly_from_earlier_languages_and_costs_as_mu
         assert len(set(replayed)) == min(len(replayed), len(rows))
 
 
-def test_replayed_rows_are_all_drawn_before_any_comes_again():
+def test_replayed_rows_are_all_drawn_before_any_comes_again_in_places_of_the_seed_or_not_at_all():
     plan = plan_replay(np.full((10, 6), -1), [np.arange(7), np.arange(100, 140)], 0.5, 0)
     few, many = plan[(plan >= 0) & (plan < 100)], plan[plan >= 100]
     assert (len(few), len(many), len(set(many))) == (15, 15, 15)
     assert sorted(np.bincount(few)) == [2] * 6 + [3]
-
-
-def test_with_nothing_to_replay_a_plan_is_as_it_was():
     plan = np.arange(12).reshape(3, 4)
     for pools, replay in (([], 0.5), ([np.arange(20, 30)], 0.0)):
         np.testing.assert_array_equal(plan_replay(plan.copy(), pools, replay, 0), plan)
-
-
-def test_another_seed_replays_other_rows_in_other_places():
     plans = [plan_replay(np.full((10, 6), -1), [np.arange(50)], 0.3, seed) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(plans[0], plans[1])
     assert not np.array_equal(plans[0] >= 0, plans[2] >= 0)
 
 
-def test_a_session_gives_each_language_its_share_of_shuffled_rows(tiny_setting):
+def test_a_session_gives_each_language_its_share_of_shuffled_rows_and_languages_need_not_fill_a_batch(
+        tiny_setting):
     session, data = make_session(tiny_setting, SHARES), Data.of(tiny_setting).open()
     plan = session.plan_rows(data)
     assert plan.shape == (4 * tiny_setting.scale.student_steps, session.batch_size)
@@ -257,9 +244,6 @@ def test_a_session_gives_each_language_its_share_of_shuffled_rows(tiny_setting):
     assert all(len(np.unique(part)) == 4 for part in np.array_split(language, 4))
     times = np.bincount(plan[language == 0])  # more than its even share: seen again, all before any thrice
     assert set(times[session.list_rows(data, "en")]) == {1, 2}
-
-
-def test_three_languages_make_a_session_though_they_cannot_share_a_batch(tiny_setting):
     session = make_session(tiny_setting, {"en": 1, "fr": 1e-6, "de": 1})
     data = Data.of(tiny_setting).open()
     language = data.language_index("train")[session.plan_rows(data)]
@@ -317,7 +301,7 @@ def is_equal(one, other):
     return all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("variant", MODULAR_STAGES)
+@each("variant", MODULAR_STAGES)
 def test_an_expert_that_is_done_stays_bit_for_bit_and_only_shared_parts_drift(setting, modular, variant):
     models, data = [stage.open() for stage in modular[variant]], Data.of(setting).open()
     for before, after, language in zip(models, models[1:], ORDER[1:], strict=False):
@@ -333,7 +317,7 @@ def test_an_expert_that_is_done_stays_bit_for_bit_and_only_shared_parts_drift(se
         assert kept == (variant == "PLE")
 
 
-@pytest.mark.parametrize("variant", MODULAR_STAGES)
+@each("variant", MODULAR_STAGES)
 def test_what_a_stage_does_not_teach_takes_no_gradients(setting, variant):
     first, second = (replace(stage, shape=replace(stage.shape, tie_word_embeddings=False), start_from=None)
                      for stage in make_moe_stages(setting, variant, ["en", "py"]))
@@ -354,7 +338,7 @@ def test_the_first_stage_of_every_variant_trains_what_is_shared(setting, modular
         assert is_equal(before.experts["fr"], after.experts["fr"])
 
 
-@pytest.mark.parametrize("variant", MODULAR_STAGES)
+@each("variant", MODULAR_STAGES)
 def test_with_all_shared_parts_put_back_everything_that_was_forgotten_comes_back(setting, modular, variant):
     drift = Drift(modular[variant], setting.scale.evaluation_rows)
     scores = score_stages(setting, modular[variant])

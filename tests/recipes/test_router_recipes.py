@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cases import each
 from conftest import TINY
 
 from mome.engine import build_here
@@ -63,14 +64,14 @@ def probed(tiny_setting, strangers):
 
 # Names
 
-@pytest.mark.parametrize("recipe", CHANGES, ids=lambda recipe: recipe.kind())
+@each("recipe", CHANGES)
 def test_each_field_changes_the_name(recipe):
     assert set(CHANGES[recipe]) == {field.name for field in dataclasses.fields(recipe)}
     others = {dataclasses.replace(recipe, **{name: value}).name for name, value in CHANGES[recipe].items()}
     assert len({recipe.name, *others}) == 1 + len(CHANGES[recipe])
 
 
-def test_other_router_rows_rename_routers_and_comparisons_and_not_the_data():
+def test_router_rows_rename_routers_not_data_what_is_not_used_neither_and_a_split_seed_both():
     def names(**overrides):
         setting = open_setting("smoke", "mini", ["en", "py"], overrides)
         data = Data.of(setting)
@@ -79,29 +80,23 @@ def test_other_router_rows_rename_routers_and_comparisons_and_not_the_data():
     usual, more_rows, other_data = names(), names(router_rows=401), names(tokens_per_language=50_000)
     assert usual[0] == more_rows[0] != other_data[0]
     assert len({*usual[1:], *more_rows[1:], *other_data[1:]}) == 6
-
-
-def test_what_a_router_does_not_use_does_not_rename_it():
     usual, other = (open_setting("smoke", "mini", ["en", "py"], overrides)
                     for overrides in ({}, {"muon_lr": 0.5, "teacher_tokens": 9_999, "evaluation_rows": 3}))
     assert FittedRouter.of(usual).name == FittedRouter.of(other).name
-
-
-def test_a_split_seed_draws_a_data_set_of_its_own():
     setting = open_setting("smoke", "mini", ["en", "py"])
     first, second = (ComparedClassifier.of(setting, OWN, [1], seed) for seed in (0, 1))
     assert first.data == Data.of(setting) != second.data == Data.of(setting, 1)
     assert first.data.corpus == second.data.corpus
 
 
-@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@each("classifier", CLASSIFIERS)
 def test_an_option_said_as_it_is_by_default_is_one_value_with_the_default_unsaid(classifier):
     usual = ComparedClassifier(DATA, classifier, 10, [1])
     for form in (dict(usual.options), usual.options, usual.options[:1]):
         assert ComparedClassifier(DATA, classifier, 10, [1], options=form) == usual
 
 
-@pytest.mark.parametrize(("make", "words"), [
+@each("make, words", [
     (lambda: ComparedClassifier(DATA, "bayes", 10, [1]), "classifier='bayes'"),
     (lambda: ComparedClassifier(DATA, OWN, 10, [0]), "prefixes=0"),
     (lambda: ComparedClassifier(ENGLISH, OWN, 10, [1]), r"languages=\['en'\] is not allowed"),
@@ -124,15 +119,12 @@ def test_the_languages_of_a_router_are_those_of_its_data_in_order():
 
 # What is built
 
-def test_a_comparison_is_that_of_the_classifier_on_the_data(tiny_setting, compared):
+def test_a_comparison_is_that_of_the_classifier_with_a_line_per_prefix_and_sequence(tiny_setting, compared):
     found = compared.open()
     scores, predictions = compare_classifier(Data.of(tiny_setting).open(), OWN, TINY["router_rows"], [1, 4])
     timed = ["fit_seconds", "sequences_per_second"]
     pd.testing.assert_frame_equal(found["scores"].drop(columns=timed), scores.drop(columns=timed))
     pd.testing.assert_frame_equal(found["predictions"], predictions)
-
-
-def test_a_comparison_keeps_a_line_per_prefix_and_sequence_and_scores_are_theirs(tiny_setting, compared):
     scores, predictions = (compared.open()[name] for name in ("scores", "predictions"))
     n_rows = len(Data.of(tiny_setting).open().rows("validation"))
     assert scores.prefix.tolist() == [1, 4, TINY["context"]] and len(predictions) == 3 * n_rows
@@ -150,7 +142,8 @@ def test_another_split_and_options_reach_the_classifier(tiny_setting):
     assert usual.open()["scores"].stored_bytes[0] > 10 * recipe.open()["scores"].stored_bytes[0]  # 100 trees
 
 
-def test_the_fitted_router_reads_as_the_compared_logistic_regression(tiny_setting, compared):
+def test_the_fitted_router_reads_as_the_compared_logistic_regression_and_no_other_tokenizers_ids(
+        tiny_setting, compared, monkeypatch):
     recipe = FittedRouter.of(tiny_setting)
     build_here(recipe)
     router, data = recipe.open(), Data.of(tiny_setting).open()
@@ -160,6 +153,12 @@ def test_the_fitted_router_reads_as_the_compared_logistic_regression(tiny_settin
     assert router.languages == data.languages
     assert (probs.argmax(axis=1) == whole.predicted).all()
     np.testing.assert_allclose(probs.max(axis=1), whole.confidence, atol=1e-5)
+    other = Data.of(tiny_setting, vocab_size=590)
+    build_here(other)
+    found = other.open()
+    monkeypatch.setattr(Data, "open", lambda self: found)
+    with pytest.raises(ValueError, match="not the one that this router was fitted with"):
+        recipe.open()
 
 
 def test_a_router_knows_the_languages_of_added_data(tiny_setting):
@@ -172,16 +171,7 @@ def test_a_router_knows_the_languages_of_added_data(tiny_setting):
     assert (router.route(rows) == 4).mean() > 0.5
 
 
-def test_a_router_on_another_tokenizer_s_ids_is_refused(tiny_setting, monkeypatch):
-    recipe, other = FittedRouter.of(tiny_setting), Data.of(tiny_setting, vocab_size=590)
-    build_here([recipe, other])
-    found = other.open()
-    monkeypatch.setattr(Data, "open", lambda self: found)
-    with pytest.raises(ValueError, match="not the one that this router was fitted with"):
-        recipe.open()
-
-
-@pytest.mark.parametrize(("classifier", "options", "seed"), [
+@each("classifier, options, seed", [
     (OWN, (), 42), ("random_forest", {"n_trees": 2}, 5)])
 def test_a_probed_classifier_is_the_compared_one(tiny_setting, classifier, options, seed):
     data = Data.of(tiny_setting)
@@ -200,7 +190,7 @@ def test_a_probed_classifier_is_the_compared_one(tiny_setting, classifier, optio
     assert other.open().predicted.tolist() == fitted.predict(other.other.open()[0]).tolist()
 
 
-def test_a_probed_classifier_keeps_a_table_for_every_kind_of_odd_text(tiny_setting, probed):
+def test_a_probed_classifier_keeps_a_table_for_every_kind_of_odd_text_that_applies(tiny_setting, probed):
     assert set(probed) == {"domains", "mixes", "strangers", "answers", "comments"}
     assert sorted(probed["mixes"].percent.unique()) == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
     assert len(probed["mixes"]) == 6 * 11
@@ -209,9 +199,6 @@ def test_a_probed_classifier_keeps_a_table_for_every_kind_of_odd_text(tiny_setti
     assert probed["comments"].percent.unique().tolist() == [0, 25, 50, 75, 90]
     n_known = len(Data.of(tiny_setting).open().rows("validation"))
     assert len(probed["answers"]) == n_known + probed["strangers"].n_rows.sum()
-
-
-def test_tables_that_do_not_apply_are_left_out(tiny_setting):
     without = ProbedClassifier(Data.of(tiny_setting, languages=["en", "fr"]), OWN, 20, None, None, [0.5])
     build_here(without)
     assert set(without.open()) == {"domains", "mixes"}

@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from cases import each
 
 from mome.distill import KD_LOSSES
 from mome.distill.targets import CachedTargets
 from mome.engine import build_here
 from mome.models.assemble import build_moe
 from mome.models.gpt2 import count_parameters, gpt2_config
+from mome.recipes.data import Data
 from mome.recipes.scores import Scores
 from mome.recipes.setting import open_setting
 from mome.recipes.students import DENSE_SIZES, HARD_LABELS, Objective, Student, make_dense, shape_dense
@@ -38,12 +40,11 @@ def told(error, words):
 
 # Objectives: what a loss or schedule does not use is in no name.
 
-@pytest.mark.parametrize("one, other", [
+@each("one, other", [
     (HARD_LABELS, Objective(None, "linear", 0.1, 0.3, temperature=3.0, window=5, dwa_temperature=1.0)),
     (Objective(), Objective(alpha_end=0.7, window=7, dwa_temperature=1.0)),
     (Objective(schedule="adaptive_paper"), Objective(schedule="adaptive_paper", alpha=0.1, alpha_end=0.9)),
     (Objective(schedule="alternate"), Objective(schedule="alternate", alpha=0.1, window=7)),
-    (Objective(schedule="alternate_micro_batch"), Objective(schedule="alternate_micro_batch", alpha=0.1)),
     (Objective(schedule="dwa"), Objective(schedule="dwa", alpha=1, alpha_end=0.3)),
     (Objective(schedule="grad_norm"), Objective(schedule="grad_norm", alpha=1, dwa_temperature=1.0)),
     (Objective("jsd"), Objective("jsd", mixture=0.5)), (Objective(alpha=1), Objective(alpha=1.0))])
@@ -53,7 +54,7 @@ def test_what_an_objective_does_not_use_does_not_tell_two_apart(tiny_setting, on
     assert students[0].name == students[1].name
 
 
-@pytest.mark.parametrize("one, other", [
+@each("one, other", [
     (Objective(), Objective(alpha=0.4)), (Objective(), HARD_LABELS), (Objective(alpha=1.0), HARD_LABELS),
     (Objective(), Objective(schedule="adaptive_paper")), (Objective(), Objective("forward_kl")),
     (Objective(schedule="linear"), Objective(schedule="linear", alpha=1.0)),
@@ -68,7 +69,7 @@ def test_what_an_objective_uses_tells_two_apart(one, other):
     assert one != other
 
 
-@pytest.mark.parametrize("options, words", [
+@each("options, words", [
     ({"kd_loss": "inverse"}, ["kd_loss='inverse'", *KD_LOSSES]),
     ({"schedule": "up"}, ["alpha_schedule='up'", "dwa"]),
     ({"alpha": 1.2}, ["alpha=1.2"]), ({"schedule": "linear", "alpha_end": -0.1}, ["alpha_end=-0.1"]),
@@ -103,22 +104,7 @@ def test_targets_or_a_teacher_that_a_student_does_not_use_change_nothing(tiny_se
         assert replace(student, **sources).name == student.name
 
 
-def test_targets_of_other_rows_than_the_students_are_refused(tiny_setting):
-    student, targets = Student.of(tiny_setting, ["en"]), Targets.of(tiny_setting)
-    with pytest.raises(ValueError, match=rf"rows_per_language=500.* for {targets.rows_per_language} rows"):
-        replace(student, rows_per_language=500)
-    with pytest.raises(ValueError, match=r"languages=.*en.* for fr, de"):
-        replace(student, targets=replace(targets, languages=["fr", "de"]))
-    with pytest.raises(ValueError, match="cached for 0 rows"):
-        replace(student, targets=None)
-    with pytest.raises(ValueError, match=r"kd_loss='jsd' at temperature=1 .*give the teacher"):
-        replace(student, objective=Objective("jsd"))
-    other = replace(targets, teacher=Teacher.of(tiny_setting, replace(student.data, split_seed=1)))
-    with pytest.raises(ValueError, match=f"targets of {other.data.name} .*{student.data.name}"):
-        replace(student, targets=other)
-
-
-def test_every_option_makes_another_student_and_the_same_ones_the_same(tiny_setting):
+def test_every_option_makes_another_student_and_titles_tell_the_arms_of_a_chapter_apart(tiny_setting):
     def name(languages=("en",), seed=0, *arguments, **options):
         return Student.of(tiny_setting, languages, seed, *arguments, **options).name
 
@@ -128,9 +114,6 @@ def test_every_option_makes_another_student_and_the_same_ones_the_same(tiny_sett
              name(["en"], 0, HARD_LABELS), name(["en"], 0, Objective("jsd"))]
     assert len(set(names)) == len(names)
     assert name() == names[0]
-
-
-def test_titles_tell_the_arms_of_a_chapter_apart(tiny_setting):
     arms = [(HARD_LABELS, {}), (HARD_LABELS, {"token_share": 1.9}), (Objective(), {"tail": "lumped"}),
             *((objective, {}) for objective in (
                 Objective(), Objective(alpha=0.1), Objective(schedule="dwa"), Objective("forward_kl"),
@@ -140,46 +123,62 @@ def test_titles_tell_the_arms_of_a_chapter_apart(tiny_setting):
 
 
 BY_MICRO_BATCH = Objective(schedule="alternate_micro_batch")
+OWN = {"objective": HARD_LABELS}
 
 
-@pytest.mark.parametrize("languages, options, words", [
-    (["es"], {}, ["languages='es'", "en, fr, de, py"]), (["en", "en"], {}, ["repeats"]),
-    (["en", "fr", "de"], {}, ["['en', 'fr', 'de']", "3 languages", "batches of 8", "'batch_size': 6"]),
-    (["en"], {"tail": "long"}, ["tail='long'", "drawn, lumped"]), (["en"], {"seed": -1}, ["seed=-1"]),
-    (["en"], {"tail": "long", "objective": HARD_LABELS}, ["tail='long'"]),
-    (["en"], {"token_share": 0, "objective": HARD_LABELS}, ["token_share=0"]),
-    (["en"], {"token_share": 2_000, "objective": HARD_LABELS}, ["token_share=2000"]),
-    (["en"], {"micro_batch_size": 5, "objective": BY_MICRO_BATCH}, ["micro_batch_size=5", "equal shares"]),
-    (["en"], {"micro_batch_size": 3, "objective": BY_MICRO_BATCH}, ["micro_batch_size=3", "batch_size=8"]),
-    (["en"], {"batch_size": 1, "objective": BY_MICRO_BATCH}, ["batch_size=1", "equal shares"]),
-    (["en"], {"mixed_precision": "auto"}, ["mixed_precision='auto'", "bf16"])])
-def test_a_student_that_cannot_be_is_refused_by_name_and_value(tiny_setting, languages, options, words):
+def teach_three(setting, batch_size):
+    data = replace(Teacher.of(setting).data, languages=["en", "fr", "py"])
+    return Teacher.of(setting, data, batch_size=batch_size)
+
+
+def take_others(setting, **changes):
+    """Make a student of English whose targets are changed."""
+    targets = Targets.of(setting)
+    if changes.pop("data", None):
+        changes["teacher"] = Teacher.of(setting, replace(Data.of(setting), split_seed=1))
+    return replace(Student.of(setting, ["en"]), targets=replace(targets, **changes))
+
+
+@each("make, words", [
+    (lambda s: Student.of(s, ["es"]), ["languages='es'", "en, fr, de, py"]),
+    (lambda s: Student.of(s, ["en", "en"]), ["repeats"]),
+    (lambda s: Student.of(s, ["en", "fr", "de"]),
+     ["['en', 'fr', 'de']", "3 languages", "batches of 8", "'batch_size': 6"]),
+    (lambda s: Student.of(s, ["en"], tail="long"), ["tail='long'", "drawn, lumped"]),
+    (lambda s: Student.of(s, ["en"], tail="long", **OWN), ["tail='long'"]),
+    (lambda s: Student.of(s, ["en"], seed=-1), ["seed=-1"]),
+    (lambda s: Student.of(s, ["en"], token_share=0, **OWN), ["token_share=0"]),
+    (lambda s: Student.of(s, ["en"], token_share=2_000, **OWN), ["token_share=2000"]),
+    (lambda s: Student.of(s, ["en"], micro_batch_size=5, objective=BY_MICRO_BATCH),
+     ["micro_batch_size=5", "equal shares"]),
+    (lambda s: Student.of(s, ["en"], micro_batch_size=3, objective=BY_MICRO_BATCH),
+     ["micro_batch_size=3", "batch_size=8"]),
+    (lambda s: Student.of(s, ["en"], batch_size=1, objective=BY_MICRO_BATCH), ["batch_size=1", "equal"]),
+    (lambda s: Student.of(s, ["en"], mixed_precision="auto"), ["mixed_precision='auto'", "bf16"]),
+    (lambda s: replace(Student.of(s, ["en"]), rows_per_language=500), ["rows_per_language=500", "rows"]),
+    (lambda s: take_others(s, languages=["fr", "de"]), ["languages=", "en", "for fr, de"]),
+    (lambda s: replace(Student.of(s, ["en"]), targets=None), ["cached for 0 rows"]),
+    (lambda s: replace(Student.of(s, ["en"]), objective=Objective("jsd")),
+     ["kd_loss='jsd' at temperature=1", "give the teacher"]),
+    (lambda s: take_others(s, data=True), ["targets of data-"]),
+    (lambda s: teach_three(s, 8), ["['en', 'fr', 'py']: 3", "batches of 8", "'batch_size': 6"]),
+    (lambda s: check_shared_batches("abcd", 2), ["batches of 2", "'batch_size': 4"]),
+    (lambda s: replace(Targets.of(s), k=1), ["k=1", "[2, 599]"]),
+    (lambda s: replace(Targets.of(s), k=600), ["k=600"]),
+    (lambda s: replace(Targets.of(s), tail="long"), ["tail='long'"]),
+    (lambda s: replace(Targets.of(s), rows_per_language=0), ["rows_per_language=0"]),
+    *((lambda s, name=name: replace(Teacher.of(s), **{name: 0}), [f"{name}=0"])
+      for name in ("steps", "batch_size", "micro_batch_size", "curve_rows", "evaluations"))])
+def test_what_cannot_be_is_refused_by_name_and_value_with_what_would_do(tiny_setting, make, words):
     with pytest.raises(ValueError) as error:
-        Student.of(tiny_setting, languages, **options)
+        make(tiny_setting)
     assert told(error, words)
-
-
-def test_languages_that_cannot_share_a_batch_are_refused_by_name_with_a_size_that_would_do(tiny_setting):
-    three = replace(Teacher.of(tiny_setting).data, languages=["en", "fr", "py"])
-    with pytest.raises(ValueError, match=r"\['en', 'fr', 'py'\]: 3 .* batches of 8 .*'batch_size': 6"):
-        Teacher.of(tiny_setting, three)
-    assert Teacher.of(tiny_setting, three, batch_size=6).batch_size == 6
-    with pytest.raises(ValueError, match=r"batches of 2 .*'batch_size': 4"):
-        check_shared_batches("abcd", 2)
-
-
-@pytest.mark.parametrize("change, words", [
-    ({"k": 1}, ["k=1", "[2, 599]"]), ({"k": 600}, ["k=600"]), ({"tail": "long"}, ["tail='long'"]),
-    ({"rows_per_language": 0}, ["rows_per_language=0"])])
-def test_targets_that_cannot_be_are_refused_by_name_and_value(tiny_setting, change, words):
-    with pytest.raises(ValueError) as error:
-        replace(Targets.of(tiny_setting), **change)
-    assert told(error, words)
+    assert teach_three(tiny_setting, 6).batch_size == 6
 
 
 # Sizes of the dense students that a modular model is held against.
 
-@pytest.mark.parametrize("tie", [True, False])
+@each("tie", [True, False])
 def test_dense_controls_have_the_active_and_the_total_weights_of_the_modular_model(tie):
     scale = resolve_scale("smoke", {"expert": {"tie_word_embeddings": tie}})
     languages = ["en", "fr", "de", "py"]
@@ -196,8 +195,7 @@ def test_dense_controls_have_the_active_and_the_total_weights_of_the_modular_mod
     assert deep + bias == total - 3 * (scale.context + 2) * scale.expert.n_embd
 
 
-@pytest.mark.parametrize("name", ["smoke", "laptop", "paper"])
-@pytest.mark.parametrize("n_experts", [2, 4, 7])
+@each("name, n_experts", [("smoke", 2), ("laptop", 4), ("laptop", 7), ("paper", 4)])
 def test_a_wider_student_of_the_same_total_size_is_found_at_every_scale(name, n_experts):
     scale = resolve_scale(name)
     shape, expert = shape_dense(scale, "same total", n_experts), scale.expert
@@ -209,7 +207,7 @@ def test_a_wider_student_of_the_same_total_size_is_found_at_every_scale(name, n_
     assert shape.n_embd % (2 * shape.n_head) == 0
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+@each("kind", OPTIMIZERS)
 def test_dense_controls_see_the_tokens_of_all_languages_at_a_rate_that_fits_their_width(tiny_setting, kind):
     scale = replace(tiny_setting.scale, optimizer=kind)
     active, wide, deep = (make_dense(replace(tiny_setting, scale=scale), size) for size in DENSE_SIZES)
@@ -303,7 +301,7 @@ def test_a_student_learns_from_the_teacher_at_a_temperature_that_no_cache_has(se
     assert np.allclose(history.combined_loss, history.kd_loss)
 
 
-@pytest.mark.parametrize("one, other", [
+@each("one, other", [
     (Objective("forward_kl", temperature=2.0), Objective("forward_kl", temperature=4.0)),
     (Objective("jsd"), Objective("jsd", mixture=0.2)), (Objective("jsd"), Objective("reverse_kl"))])
 def test_a_loss_its_temperature_and_its_mixture_reach_the_training(setting, one, other):
@@ -317,9 +315,3 @@ def test_a_student_goes_on_from_the_weights_of_another(setting):
     assert all(torch.equal(begun[name], weight) for name, weight in first.open().state_dict().items())
     drawn = Student.of(setting, ["fr"], 0, HARD_LABELS).make_model().state_dict()
     assert not torch.equal(drawn["transformer.wte.weight"], begun["transformer.wte.weight"])
-
-
-@pytest.mark.parametrize("name", ["steps", "batch_size", "micro_batch_size", "curve_rows", "evaluations"])
-def test_a_training_of_nothing_is_refused(tiny_setting, name):
-    with pytest.raises(ValueError, match=f"{name}=0"):
-        replace(Teacher.of(tiny_setting), **{name: 0})

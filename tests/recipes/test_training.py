@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cases import each
 
 from mome import engine, store
 from mome.recipe import Recipe
@@ -44,10 +45,10 @@ def other_value(recipe, name):
     return value - 1 if name == "rows_per_language" else 2 * value + (not value)
 
 
-@pytest.mark.parametrize("make", [
+@each("make", [
     Teacher.of, Targets.of,
     lambda setting: Student.of(setting, ["en"], start_from=Student.of(setting, ["fr"])),
-    lambda setting: Scores.of(setting, Teacher.of(setting))], ids=["teacher", "targets", "student", "scores"])
+    lambda setting: Scores.of(setting, Teacher.of(setting))])
 def test_every_field_changes_the_name(tiny_setting, make):
     recipe = make(tiny_setting)
     names = {field.name: replace(recipe, **{field.name: other_value(recipe, field.name)}).name
@@ -93,14 +94,10 @@ def test_scores_are_those_of_the_model_on_rows_spread_over_the_split(tiny_settin
     summary = scores.summary(arm="teacher", seed=0)
     measures = ["nats_per_token", "perplexity", "bits_per_byte"]
     assert list(summary.columns) == ["arm", "seed", "language", *measures]
-
-
-def test_the_test_split_is_scored_by_asking_for_it(tiny_setting, teacher):
-    scores = Scores.of(tiny_setting, teacher, split="test")
-    engine.build_here(scores)
-    held_out = set(teacher.data.open().article_ids("test"))
-    assert set(scores.open().article_id) <= held_out
-    assert not scores.open().equals(Scores.of(tiny_setting, teacher).open())
+    of_test = Scores.of(tiny_setting, teacher, split="test")
+    engine.build_here(of_test)
+    assert set(of_test.open().article_id) <= set(teacher.data.open().article_ids("test"))
+    assert not of_test.open().equals(table)
 
 
 def interrupt(recipe, number):
@@ -142,21 +139,19 @@ def test_how_often_a_checkpoint_is_written_is_no_value_of_a_recipe(monkeypatch):
         checkpoint_seconds()
 
 
-@pytest.mark.parametrize("name", SWITCHES)
+@each("name", SWITCHES)
 def test_what_accelerate_would_do_otherwise_is_refused_before_a_start(tiny_setting, monkeypatch, name):
     monkeypatch.setenv(name, SWITCHES[name].upper())
     Teacher.of(tiny_setting)
+    if name == "ACCELERATE_MIXED_PRECISION":  # may be that of the recipe
+        monkeypatch.setenv(name, "bf16")
+        assert Teacher.of(tiny_setting, mixed_precision="bf16").mixed_precision == "bf16"
     monkeypatch.setenv(name, {"no": "FP16", "1": "2", "false": "True"}[SWITCHES[name]])
     with pytest.raises(ValueError, match=f"^{name}='(fp16|2|true)' .*{SWITCHES[name]}"):
         Teacher.of(tiny_setting)
 
 
-def test_the_precision_that_a_recipe_has_may_be_asked_of_accelerate(tiny_setting, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    assert Teacher.of(tiny_setting, mixed_precision="bf16").mixed_precision == "bf16"
-
-
-@pytest.mark.parametrize(("words", "is_refused"), [
+@each("words, is_refused", [
     (["--cpu", "--num_processes", "2"], True), (["--cpu", "--num_processes", "1"], False)])
 def test_one_process_that_accelerate_started_for_several_says_so(monkeypatch, words, is_refused):
     from accelerate.commands import launch as launcher

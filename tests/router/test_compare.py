@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from cases import each
 from scipy.sparse import csr_matrix
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -38,12 +39,9 @@ def test_every_classifier_is_scored_on_every_prefix_and_on_whole_sequences(data,
     assert (scores[["fit_seconds", "sequences_per_second", "stored_bytes"]] > 0).all(axis=None)
 
 
-def test_every_classifier_beats_the_majority_baseline_on_every_prefix(compared):
+def test_every_classifier_beats_the_majority_baseline_whose_f1_is_that_of_one_constant_answer(compared, data):
     scores = compared[0].pivot(index="prefix", columns="classifier", values="f1")
     assert scores.drop(columns="majority").gt(scores.majority, axis=0).all(axis=None)
-
-
-def test_the_majority_baseline_has_the_f1_of_one_constant_answer(data, compared):
     # equally many training rows of each language: the first wins; its F1 is 2p / (1 + p), all others have 0
     share = (data.language_index("validation") == 0).mean()
     scores = compared[0].query("classifier == 'majority'")
@@ -71,6 +69,13 @@ def test_scores_are_those_of_the_predictions(compared):
         assert (line.precision, line.recall, line.f1) == pytest.approx(expected), (name, prefix)
 
 
+def test_every_classifier_reads_empty_and_padded_rows(fitted_classifiers):
+    rows = np.zeros((3, 64), dtype=np.uint16)
+    rows[1, :4] = [1, 50, 60, 2]
+    for name, classifier in fitted_classifiers.items():
+        assert np.isin(classifier.predict(rows), range(4)).all(), name
+
+
 def test_predictions_and_confidences_are_the_classifiers_own(data, compared, fitted_classifiers, assert_near):
     scores, predictions = compared
     rows = data.rows("validation")
@@ -88,13 +93,6 @@ def test_predictions_and_confidences_are_the_classifiers_own(data, compared, fit
     assert stored.idxmin() == "majority"
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_every_classifier_reads_empty_and_padded_rows(fitted_classifiers, name):
-    rows = np.zeros((3, 64), dtype=np.uint16)
-    rows[1, :4] = [1, 50, 60, 2]
-    assert np.isin(fitted_classifiers[name].predict(rows), range(4)).all()
-
-
 def test_the_workbooks_classifier_in_the_table_is_the_router_itself(data, ids, router, assert_near):
     _, predictions = compare_classifier(data, "logistic_regression", 100, [])
     assert predictions.predicted.tolist() == router.route(data.rows("validation")).tolist()
@@ -102,15 +100,11 @@ def test_the_workbooks_classifier_in_the_table_is_the_router_itself(data, ids, r
     assert_near(predictions.confidence.tolist(), probs.max(dim=1).values, atol=1e-5)
 
 
-def test_another_split_is_read_on_request(two):
-    data, router, _ = two
-    _, predictions = compare_classifier(data, "logistic_regression", 100, [], split="test")
-    assert predictions.article_id.tolist() == list(data.dataset["test"]["article_id"])
-    assert predictions.predicted.tolist() == router.route(data.rows("test")).tolist()
-
-
-def test_seed_and_options_reach_the_classifier(two):
+def test_split_seed_and_options_reach_the_classifier(two):
     data, rows = two[0], two[0].rows("validation")
+    _, of_test = compare_classifier(data, "logistic_regression", 100, [], split="test")
+    assert of_test.article_id.tolist() == list(data.dataset["test"]["article_id"])
+    assert of_test.predicted.tolist() == two[1].route(data.rows("test")).tolist()
     _, first = compare_classifier(data, "random_forest", 20, [], seed=1, n_trees=3)
     forest = fit_classifier(data, "random_forest", 20, seed=1, n_trees=3)
     assert len(forest[-1].estimators_) == 3
@@ -121,7 +115,7 @@ def test_seed_and_options_reach_the_classifier(two):
     assert weak < strong
 
 
-@pytest.mark.parametrize(("name", "prefix", "options", "words"), [
+@each("name, prefix, options, words", [
     ("forest", 8, {}, r"classifier='forest'.*majority.*logistic_regression"),
     ("majority", 8, {"depth": 3}, r"option of majority='depth'.*n_special"),
     ("majority", 0, {}, "prefixes=0"), ("majority", -5, {}, "prefixes=-5")])
@@ -149,17 +143,11 @@ def test_dense_and_sparse_arrays_texts_and_containers_are_counted_by_hand():
     assert count_bytes(np.array(["abc", "de"], dtype=object)) == 5
 
 
-def test_naive_bayes_stores_its_tables():
+def test_naive_bayes_stores_its_tables_a_vectorizer_its_words_a_tree_its_nodes_a_forest_its_trees():
     # two classes, three tokens: counts and log probabilities of both, and the labels
     counts = csr_matrix([[1, 0, 2], [0, 3, 1]])
     assert learned_bytes(MultinomialNB(), counts, [0, 1]) == 2 * (2 * 3 * 8) + 3 * 2 * 8
-
-
-def test_a_vectorizer_stores_its_words_and_their_weights():
     assert learned_bytes(TfidfVectorizer(), ["12 345", "12 6789"]) == len("12" "345" "6789") + 3 * 8
-
-
-def test_a_tree_stores_its_nodes_and_a_forest_grows_with_its_trees():
     features, labels = np.random.default_rng(0).normal(size=(60, 5)), np.arange(60) % 2
     tree = DecisionTreeClassifier(random_state=0)
     nodes, empty = tree.fit(features, labels).tree_.__getstate__(), DecisionTreeClassifier(random_state=0)

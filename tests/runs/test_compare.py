@@ -4,6 +4,7 @@ import time
 from collections import Counter
 
 import pytest
+from cases import each
 
 from mome import store
 from mome.cli.main import main
@@ -40,30 +41,23 @@ def folder(tmp_path):
     return out
 
 
-def test_runs_are_listed_damaged_ones_as_such(folder):
+def test_runs_are_listed_damaged_ones_as_such_and_side_by_side_by_what_differs(folder):
     table = read_runs([folder, folder])
     assert Counter(table.state) == {"complete": 2, "failed": 1, "damaged": 4}
     assert table[table.state == "complete"].minutes.tolist() == [1.5, 1.5]
+    compared = compare_runs(select_runs(read_runs([folder]), {"state": "complete"}))
+    assert list(compared) == ["run", "state", "x", "alphas", "loss en"]
+    assert compared[["x", "alphas", "loss en"]].values.tolist() == [["1", "[0.5]", 0.5], ["2", "[0.0]", 1.0]]
 
 
-@pytest.mark.parametrize(("where", "count"), [
+@each("where, count", [
     ({"notebook": 3}, 2), ({"notebook": "03"}, 2), ({"notebook": "04_toy"}, 1), ({"state": "failed"}, 1),
-    ({"x": 2}, 2),
     ({"alpha": 0}, 1), ({"alphas": [0.5]}, 2), ({"x": 2, "state": "complete"}, 1), ({"x": 3}, 0)])
 def test_runs_are_chosen_by_notebook_state_or_parameter(where, count, folder):
     table = read_runs([folder])
     assert len(select_runs(table[table.state != "damaged"], where)) == count
-
-
-def test_a_name_that_no_run_has_is_refused_with_those_that_they_have(folder):
     with pytest.raises(ValueError, match=r"where='y' is unknown; .*alphas.*state"):
-        select_runs(read_runs([folder]), {"y": 2})
-
-
-def test_runs_side_by_side_tell_the_parameters_that_differ_and_their_numbers(folder):
-    compared = compare_runs(select_runs(read_runs([folder]), {"state": "complete"}))
-    assert list(compared) == ["run", "state", "x", "alphas", "loss en"]
-    assert compared[["x", "alphas", "loss en"]].values.tolist() == [["1", "[0.5]", 0.5], ["2", "[0.0]", 1.0]]
+        select_runs(table, {"y": 2})
 
 
 def test_the_command_lists_and_compares_as_text_csv_and_json(folder, tmp_path, capsys):
@@ -147,7 +141,7 @@ def test_clean_tells_kind_size_age_and_users(built, tmp_path, monkeypatch, capsy
     assert [built[2].name, "corpus", "2.5", "0.0", "unused"] in lines
 
 
-def test_what_a_used_thing_was_made_from_is_used(built, tmp_path):
+def test_what_a_used_thing_was_made_from_is_used_and_what_is_being_built_stays(built, tmp_path):
     names = [recipe.name for recipe in built]
     manifest = built[1].folder / "manifest.json"
     manifest.write_text(json.dumps({**store.read_json(manifest), "parents": {"corpus": names[2], "odd": 3}}))
@@ -155,9 +149,6 @@ def test_what_a_used_thing_was_made_from_is_used(built, tmp_path):
     assert [states[name] for name in names] == ["used", "used", "used", "unused"]
     manifest.write_text("{")
     assert find_unused([tmp_path / "home/runs"]).set_index("folder").state[names[2]] == "unused"
-
-
-def test_what_is_being_built_when_it_is_to_be_removed_stays(built):
     table = find_unused([])
     with store.lock_of(built[0].name), pytest.raises(TimeoutError):
         compare.remove_unused(table[table.folder == built[0].name])

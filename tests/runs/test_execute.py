@@ -3,6 +3,7 @@ import os
 import shutil
 
 import pytest
+from cases import each
 from papermill.exceptions import PapermillExecutionError
 
 from mome import store
@@ -77,7 +78,7 @@ def test_a_run_that_failed_is_kept_for_looking_at_and_the_same_call_tries_again(
     assert run.is_there and not (run.folder / "failure.txt").exists()
 
 
-@pytest.mark.parametrize(("name", "value", "is_lost"), [
+@each("name, value, is_lost", [
     ("CellExecutionError", "", True), ("DeadKernelError", "Kernel died", True),
     ("CellExecutionError", "cell says", False)])
 def test_a_cell_that_ends_without_a_word_lost_its_kernel(name, value, is_lost, plan_toy, monkeypatch):
@@ -101,11 +102,14 @@ def test_a_full_disk_fails_the_run_and_leaves_it_to_be_tried_again(plan_toy, mon
     assert "No space left" in describe_state(run.folder)
 
 
-def test_a_notebook_that_changed_since_it_was_planned_is_refused(plan_toy, toy):
-    run = plan_toy()[0]
+def test_a_run_travels_to_a_worker_as_json_with_its_places_unless_its_notebook_changed_since(plan_toy, toy):
+    run = plan_toy(x=[2, 3])[1]
+    again = read_spec(write_spec(run))
+    assert again == run
+    assert (again.folder, again.path, again.title) == (run.folder, run.path, "notebook 09_toy x=3")
     toy.write_text(toy.read_text().replace("x * x", "x + x"))
     with pytest.raises(ValueError, match="has changed since"):
-        run.keep()
+        again.keep()
     assert not run.folder.exists()
 
 
@@ -143,10 +147,3 @@ def test_a_run_is_there_when_its_folder_holds_this_very_run_and_nothing_says_tha
     other = plan_toy()[0]
     shutil.move(run.folder, other.folder)
     assert not other.is_there
-
-
-def test_a_run_travels_to_a_worker_as_json_with_its_places(plan_toy):
-    run = plan_toy(x=[2, 3])[1]
-    again = read_spec(write_spec(run))
-    assert again == run
-    assert (again.folder, again.path, again.title) == (run.folder, run.path, "notebook 09_toy x=3")

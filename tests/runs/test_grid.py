@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from cases import each
 
 from mome.recipes import setting
 from mome.runs import grid
@@ -21,15 +22,12 @@ def test_a_grid_is_the_product_of_its_values_and_each_run_has_a_folder_of_its_ow
     assert all(run.folder.parent == tmp_path for run in runs)
 
 
-def test_equal_values_are_one_run_in_whatever_form_they_are_written(toy, tmp_path):
+def test_equal_values_are_one_run_in_whatever_form_they_are_written_and_other_code_another(toy, tmp_path):
     assert len(sweep(toy, tmp_path, alpha=[0, 0.0])) == 1
     default = sweep(toy, tmp_path)[0]
     assert sweep(toy, tmp_path, seed=[0])[0].folder == sweep(toy, tmp_path, alphas=[[0.5]],
                                                              x=[1])[0].folder == default.folder
     assert sweep(toy, tmp_path, x=[2])[0].folder != default.folder
-
-
-def test_another_code_is_another_run(toy, tmp_path):
     before = sweep(toy, tmp_path)[0]
     toy.write_text(toy.read_text().replace("x * x", "x + x"))
     after = sweep(toy, tmp_path)[0]
@@ -69,7 +67,7 @@ def open_parameters(corpus):
     return f'scale = "smoke"\ncorpus = "{corpus}"\nlanguages = ["en"]\nx = 1\noverrides = {{}}\nout = ""'
 
 
-@pytest.mark.parametrize(("entry", "words"), [
+@each("entry, words", [
     ({"grid": {"alhpa": [0]}}, ["'alhpa'", "alphas"]), ({"grid": {"alphas": [0.5]}}, ["alphas=0.5", "list"]),
     ({"grid": {"alpha": [0], "alphas": [[1.0]]}}, ["'alphas'", "twice"]),
     ({"grid": {"out": ["here"]}}, ["'out'", "--out"]),
@@ -109,16 +107,12 @@ def workbook(make_toy, tmp_path, monkeypatch):
     return tmp_path / "notebooks"
 
 
-@pytest.mark.parametrize("name", ["3", "03", "03_kd", "03_kd_alpha", "path"])
-def test_a_notebook_is_found_by_number_name_or_path(name, workbook):
+def test_a_notebook_is_found_by_number_name_or_path_and_else_refused_with_those_that_are_there(workbook):
     path = workbook / "03_kd_alpha.ipynb"
-    assert find_notebook(str(path) if name == "path" else name) == path
-
-
-@pytest.mark.parametrize("name", ["0", "9", "", "0x", "nowhere.ipynb", "3 4"])
-def test_a_notebook_that_is_none_or_several_is_refused_with_those_that_are_there(name, workbook):
-    with pytest.raises(ValueError, match=r"notebook='.*03_kd_alpha, 04_moe, rates"):
-        find_notebook(name)
+    assert [find_notebook(name) for name in ("3", "03", "03_kd", "03_kd_alpha", str(path))] == [path] * 5
+    for name in ("0", "9", "", "0x", "nowhere.ipynb", "3 4"):
+        with pytest.raises(ValueError, match=rf"notebook='{name}.*03_kd_alpha, 04_moe, rates"):
+            find_notebook(name)
 
 
 def test_a_run_is_each_notebook_chosen_or_all_with_a_number_in_a_folder_of_its_name(workbook, tmp_path):
@@ -134,13 +128,11 @@ def test_a_run_is_each_notebook_chosen_or_all_with_a_number_in_a_folder_of_its_n
             plan_run([], parameters, tmp_path / "out")
 
 
-def test_two_notebooks_of_one_name_do_not_share_a_folder(workbook, make_toy, tmp_path):
+def test_a_folder_that_holds_another_run_and_two_notebooks_of_one_name_are_refused_when_planned(
+        workbook, make_toy, tmp_path):
     copy = make_toy(name="04_moe")
     with pytest.raises(ValueError, match="two notebooks of one name"):
         plan_run(["4", str(copy)], {}, tmp_path / "out")
-
-
-def test_a_folder_that_holds_another_run_is_refused_when_it_is_planned(workbook, tmp_path):
     folder = plan_run(["3"], {"x": 1}, tmp_path / "out")[0].folder
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"parameters": json.loads(plan_run(["3"], {"x": 1},

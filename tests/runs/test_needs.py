@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+from cases import each
 
 from mome.recipe import collect
 from mome.runs.needs import read_needs
@@ -13,21 +14,18 @@ needs = {"text": setting.corpus, "nothing": None}
 """
 
 
-def test_the_cell_sees_the_values_given_and_no_other_cell_is_run(make_toy):
+def test_the_cell_sees_the_values_given_keeps_its_changes_and_no_other_cell_is_run(make_toy):
     path = make_toy(needs=CORPUS, cells=("raise SystemExit",))
     needs = read_needs(path, check_parameters(path, {"languages": ["en", "es"]}))
     assert needs["text"].languages == ("en", "es")
     assert [recipe.kind() for recipe in collect(needs)] == ["corpus"]
-
-
-def test_what_a_cell_does_to_its_values_stays_within_it(make_toy):
     path = make_toy(needs="languages.append('xx')\nneeds = []")
     values = check_parameters(path, {})
     read_needs(path, values)
     assert values == check_parameters(path, {})
 
 
-@pytest.mark.parametrize(("cell", "words"), [
+@each("cell, words", [
     (None, ["no cell tagged 'needs'", "[]"]),
     ("x = 1\nneeds = undefined", ["line 2", "NameError", "undefined"]),
     ("needs = [", ["SyntaxError"]), ("pass", ["KeyError: 'needs'"]), ("needs = [3]", ["3", "no recipe"]),

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from cases import each
 
 from mome.recipes.setting import open_setting
 from mome.runs.parameters import check_parameters, declared_parameters, find_cell, read_kernel
@@ -80,11 +81,15 @@ def test_a_finding_is_returned_as_it_is_read_and_its_words_are_checked(run):
             run.finding("e", verdict, claim)
 
 
-def test_a_folder_that_holds_a_run_of_other_parameters_is_refused_with_the_difference(values, run):
+def test_a_folder_of_a_run_of_other_or_damaged_parameters_is_refused_with_the_difference(values, run):
     run.open_folder()
     Run("09_toy", values | {"out": "elsewhere"}, run.folder)
     with pytest.raises(ValueError, match=r"seeds was \[0\] and is \[0, 1\] now"):
         Run("09_toy", values | {"seeds": [0, 1]}, run.folder)
+    for text in ("{", "[]", "3", "{}", '{"parameters": []}'):  # damaged
+        (run.folder / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=re.escape(str(run.folder))):
+            Run("09_toy", values, run.folder)
 
 
 def test_a_cell_that_is_executed_again_counts_once(run):
@@ -98,7 +103,7 @@ def test_a_cell_that_is_executed_again_counts_once(run):
     assert [finding["text"] for finding in entry["findings"]] == ["two", "as before"]
 
 
-@pytest.mark.parametrize("kept", ["metrics.json", "name.txt"])
+@each("kept", ["metrics.json", "name.txt"])
 def test_a_kernel_writes_nothing_where_a_finished_run_or_a_commands_lies(kept, values, tmp_path, capsys):
     (tmp_path / kept).touch()
     run = start_run("09_toy", **values | {"out": str(tmp_path)})
@@ -122,33 +127,29 @@ def test_a_new_run_of_a_kernel_ends_the_one_before(values, run, tmp_path):
     assert [run_state(folder) for folder in (run.folder, tmp_path / "next")] == ["interrupted", "running"]
 
 
-def test_two_runs_that_start_in_one_second_do_not_share_a_folder(values):
+def test_two_runs_that_start_in_one_second_or_by_a_clock_set_back_do_not_share_a_folder(values, monkeypatch):
     runs = [Run("09_toy", values, fresh_folder("09_toy").with_name("now")) for _ in range(2)]
     assert runs[0].open_folder() != runs[1].open_folder()
     assert runs[0].id != runs[1].id
+    monkeypatch.setattr(time, "strftime", lambda *_: "20200101-000000")
+    first = fresh_folder("smoke")
+    first.mkdir(parents=True)
+    assert fresh_folder("smoke").name == "smoke-20200101-000000-2"
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "3", "{}", '{"parameters": []}'])
-def test_a_folder_with_a_damaged_configuration_is_refused_by_name(text, values, tmp_path):
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
-        Run("09_toy", values, tmp_path)
-
-
-def test_building_keeps_the_names_of_all_needs_with_the_run(run, mini):
+def test_building_keeps_the_names_of_needs_and_within_a_command_refuses_what_was_not_planned(
+        run, mini, monkeypatch, toy):
     mini.keep()
     other = open_setting("smoke", "mini", ["de", "fr"]).corpus
     other.keep()
     run.build({"first": [mini]})
     run.build([mini, other])
     assert set((run.folder / "needs.txt").read_text().split()) == {mini.name, other.name}
-
-
-def test_within_a_command_what_was_not_planned_is_refused_and_not_built(run, mini, monkeypatch, toy):
     monkeypatch.setenv("MOME_NOTEBOOK", str(toy))
-    with pytest.raises(NotBuilt, match=mini.name):
-        run.build([mini])
-    assert not mini.is_there
+    unplanned = open_setting("smoke", "mini", ["es"]).corpus
+    with pytest.raises(NotBuilt, match=unplanned.name):
+        run.build([unplanned])
+    assert not unplanned.is_there
 
 
 def test_a_run_takes_each_parameter_by_name_and_writes_nothing_yet(toy, enter, tmp_path):
@@ -179,10 +180,3 @@ def test_of_parameters_the_cells_count_that_were_executed_last(toy, enter):
     assert read_kernel() == (declared_parameters(toy), {"alpah": 0.3, "scale": "laptop"})
     enter(cell, injected, cell.replace("x: int = 1", "x: int = 2"))
     assert read_kernel() == (declared_parameters(toy) | {"x": 2}, {})
-
-
-def test_a_clock_set_back_does_not_mix_two_runs(monkeypatch):
-    monkeypatch.setattr(time, "strftime", lambda *_: "20200101-000000")
-    first = fresh_folder("smoke")
-    first.mkdir(parents=True)
-    assert fresh_folder("smoke").name == "smoke-20200101-000000-2"

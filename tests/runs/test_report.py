@@ -2,6 +2,7 @@ import json
 
 import pandas as pd
 import pytest
+from cases import each
 
 from mome.cli.main import main
 from mome.runs.report import write_report
@@ -41,7 +42,7 @@ def checkout(tmp_path, monkeypatch):
     return root
 
 
-@pytest.mark.parametrize("change", [
+@each("change", [
     {"notebook": "../../x"}, {"notebook": "*"}, {"figures": [{"name": "../../../secret", "caption": ""}]},
     {"figures": [{"name": "f"}]}, {"figures": [{"name": "f", "caption": 3}]}, {"tables": ["/etc/passwd"]},
     {"seconds": "long"},
@@ -84,11 +85,17 @@ def test_the_report_of_a_sweep_tells_its_runs_apart_and_names_those_that_failed(
     assert "c failed: cell 4: ArithmeticError: nine &lt;four&gt;" in page
 
 
-def test_a_folder_without_runs_is_refused(tmp_path, checkout, capsys):
+def test_a_folder_without_runs_and_a_readme_without_its_marks_are_refused_before_a_figure_goes(
+        tmp_path, checkout, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "holds no runs" in capsys.readouterr().err
     assert main(["publish", str(tmp_path)]) == 2
     assert "no complete notebook" in capsys.readouterr().err
+    (checkout / "README.md").write_text("nothing")
+    write_run(tmp_path / "night/03_kd_alpha", GOOD)
+    assert main(["publish", str(tmp_path / "night")]) == 2
+    assert "has no marks" in capsys.readouterr().err
+    assert (checkout / "figures/03_old.png").exists()
 
 
 def test_publishing_replaces_the_claims_and_figures_of_what_ran_and_keeps_the_others(checkout, tmp_path,
@@ -113,11 +120,3 @@ def test_of_a_notebook_without_a_number_the_tables_are_published_too(checkout, t
     names = sorted(path.name for path in (checkout / "figures").iterdir())
     assert names == ["02_kept.png", "03_old.png", "rates_f.png", "rates_t.csv"]
     assert (checkout / "figures/rates_t.csv").read_text().startswith("a\n<i>0</i>\n<i>1</i>\n")
-
-
-def test_a_readme_without_its_marks_is_refused_before_a_figure_goes(checkout, tmp_path, capsys):
-    (checkout / "README.md").write_text("nothing")
-    write_run(tmp_path / "night/03_kd_alpha", GOOD)
-    assert main(["publish", str(tmp_path / "night")]) == 2
-    assert "has no marks" in capsys.readouterr().err
-    assert (checkout / "figures/03_old.png").exists()

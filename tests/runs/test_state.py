@@ -14,6 +14,7 @@ import nbformat
 import papermill
 import psutil
 import pytest
+from cases import each
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
@@ -148,7 +149,7 @@ def test_a_kernel_that_is_killed_leaves_no_running_run(write, tmp_path):
     assert states == ["running", "interrupted"]
 
 
-@pytest.mark.parametrize(("host", "age", "state"), [
+@each("host, age, state", [
     ("here", 0, "interrupted"), ("elsewhere", 0, "running"), ("elsewhere", STALE_SECONDS + 1, "interrupted")])
 def test_a_heartbeat_is_believed_of_another_machine_while_it_is_fresh_and_here_of_living_processes_only(
         host, age, state, tmp_path):
@@ -158,11 +159,8 @@ def test_a_heartbeat_is_believed_of_another_machine_while_it_is_fresh_and_here_o
     file.write_text(json.dumps({"pid": dead.pid, "host": platform.node() if host == "here" else host}))
     os.utime(file, (time.time() - age, time.time() - age))
     assert run_state(tmp_path) == state
-
-
-@pytest.mark.parametrize("text", [
-    "[]", "{}", '{"pid": "x", "host": HERE}', '{"pid": 1e99, "host": HERE}',
-    f'{{"pid": {10**30}, "host": HERE}}', '{"pid": 1, "host": HERE'])
-def test_a_damaged_heartbeat_is_none(text, tmp_path):
-    (tmp_path / "running.json").write_text(text.replace("HERE", json.dumps(platform.node())))
-    assert run_state(tmp_path) == "interrupted"
+    here = json.dumps(platform.node())
+    for damaged in ("[]", "{}", '{"pid": "x", "host": HERE}', '{"pid": 1e99, "host": HERE}',
+                    f'{{"pid": {10**30}, "host": HERE}}', '{"pid": 1, "host": HERE'):
+        file.write_text(damaged.replace("HERE", here))
+        assert run_state(tmp_path) == "interrupted"

@@ -3,23 +3,27 @@
 import numpy as np
 import pytest
 import torch
+from cases import each
 
 from mome.train.batches import deal_rows, make_batch, plan_batches
 
 
-def test_every_batch_is_balanced_over_its_groups_and_every_row_is_seen_before_any_repeats(toy):
+def test_batches_are_balanced_over_groups_rows_seen_before_any_repeats_in_an_order_of_the_seed_alone(toy):
     plan = plan_batches(toy.GROUPS, steps=9, batch_size=4, seed=1)
     assert (np.isin(plan, toy.GROUPS[0]).sum(axis=1) == 2).all()
     assert sorted(plan[:6].ravel()) == list(range(24))
     assert sorted(plan[:3].ravel()) != sorted(plan[6:].ravel())
-
-
-def test_the_plan_is_the_seeds_and_only_the_seeds(toy):
     assert (plan_batches(toy.GROUPS, 5, 4, 3) == plan_batches(toy.GROUPS, 5, 4, 3)).all()
     assert (plan_batches(toy.GROUPS, 5, 4, 3) != plan_batches(toy.GROUPS, 5, 4, 4)).any()
 
 
-def test_a_batch_that_cannot_be_shared_or_an_empty_group_is_refused(toy):
+def test_a_batch_or_step_that_cannot_be_shared_or_an_empty_group_is_refused(toy):
+    # Three micro-batches of 3, 3 and 2 rows would give cross-entropy 5 rows of 8.
+    for rows, size in ((8, 3), (8, 8), (12, 4), (5, 2)):
+        with pytest.raises(ValueError, match=rf"micro_batch_size={size} .* equal shares of {rows}"):
+            deal_rows(np.arange(rows), size, n_alphas=2)
+    with pytest.raises(ValueError, match=r"batch_size=2 .* 3 processes"):
+        deal_rows(np.arange(2), 1, 1, 0, 3)
     with pytest.raises(ValueError, match=r"batch_size=3.*2 languages"):
         plan_batches(toy.GROUPS, 2, 3, 0)
     with pytest.raises(ValueError, match="no rows"):
@@ -32,8 +36,8 @@ def test_a_step_is_cut_into_micro_batches_to_which_alphas_go_in_turn():
     assert [part.tolist() for _, part in deal_rows(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]
 
 
-@pytest.mark.parametrize(("rows", "size", "n_alphas"), [(5, 2, 1), (8, 3, 1), (8, 2, 2), (12, 3, 2)])
-@pytest.mark.parametrize("processes", [2, 3, 4])
+@each("rows, size, n_alphas", [(5, 2, 1), (8, 3, 1), (12, 3, 2)])
+@each("processes", [2, 3])
 def test_several_processes_share_a_step_row_by_row_with_the_alphas_of_one(rows, size, n_alphas, processes):
     def alphas_of(dealt):
         return {row: place for place, part in dealt for row in part.tolist()}
@@ -44,18 +48,6 @@ def test_several_processes_share_a_step_row_by_row_with_the_alphas_of_one(rows, 
     assert all(1 <= len(part) <= size for share in shares for _, part in share)
     together = {row: place for share in shares for row, place in alphas_of(share).items()}
     assert together == alphas_of(deal_rows(np.arange(rows), size, n_alphas))
-
-
-@pytest.mark.parametrize(("rows", "size"), [(8, 3), (8, 8), (12, 4), (6, 2), (5, 2), (10, 4)])
-def test_two_losses_in_turn_have_equal_shares_of_a_step_or_are_refused(rows, size):
-    # Three micro-batches of 3, 3 and 2 rows would give cross-entropy 5 rows of 8.
-    with pytest.raises(ValueError, match=rf"micro_batch_size={size} .* equal shares of {rows}"):
-        deal_rows(np.arange(rows), size, n_alphas=2)
-
-
-def test_more_processes_than_rows_are_refused():
-    with pytest.raises(ValueError, match=r"batch_size=2 .* 3 processes"):
-        deal_rows(np.arange(2), 1, 1, 0, 3)
 
 
 def test_a_batch_holds_its_rows_and_their_next_tokens(toy):

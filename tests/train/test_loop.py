@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cases import each
 from torch.testing import assert_close
 
 from mome.distill.fused import ce_loss, combined_loss
@@ -36,14 +37,18 @@ def test_training_lowers_the_loss_and_leaves_one_tidy_row_a_step(toy):
     assert np.isfinite(history).all(axis=None)
 
 
-def test_without_a_schedule_or_a_teacher_only_hard_labels_count(toy):
+def test_alpha_weighs_hard_labels_and_its_complement_the_teacher_without_either_only_labels_count(toy):
     _, history = toy.train(2)
     assert set(history.columns) == COLUMNS - {"kd_loss", "kd_grad_norm"}
     assert (history.alpha == 1).all()
     assert history.combined_loss.tolist() == history.ce_loss.tolist()
+    _, history = toy.train(3, toy.distilling(), alpha_schedule=lambda history: 0.25)
+    mixed = 0.25 * history.ce_loss + 0.75 * history.kd_loss
+    assert history.combined_loss.to_numpy() == pytest.approx(mixed.to_numpy())
+    assert torch.equal(toy.weights_of(toy.train(4, toy.distilling())[0]), toy.weights_of(toy.train(4)[0]))
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, 3])
+@each("micro_batch_size", [1, 3])
 def test_micro_batches_change_neither_weights_nor_history(toy, micro_batch_size):
     options = {"loss_fn": toy.distilling("jsd"), "alpha_schedule": make_alpha_schedule("grad_norm", 6)}
     whole, whole_history = toy.train(micro_batch_size=4, **options)
@@ -81,7 +86,7 @@ def test_the_gradient_norm_is_of_all_weights_before_clipping_and_says_where_clip
     assert all(torch.equal(free[0], weights) for weights in free) and not torch.equal(free[0], below)
 
 
-@pytest.mark.parametrize(("warmup_fraction", "expected"), [(0.0, 1e-2), (1.0, 1e-2 / 4)])
+@each("warmup_fraction, expected", [(0.0, 1e-2), (1.0, 1e-2 / 4)])
 def test_a_step_is_taken_at_its_own_rate(toy, warmup_fraction, expected):
     # Adam's first step moves a weight by the rate, whatever its gradient.
     model, seen = toy.Model(), []
@@ -99,13 +104,6 @@ def test_a_clipped_gradient_and_weight_decay_move_the_weights_as_they_should(toy
     assert moved[1] < moved[0] / 2
     norms = [toy.weights_of(toy.train(3, weight_decay=decay)[0]).norm() for decay in (0.0, 5.0)]
     assert norms[1] < norms[0]
-
-
-def test_alpha_weighs_hard_labels_and_its_complement_the_teacher(toy):
-    _, history = toy.train(3, toy.distilling(), alpha_schedule=lambda history: 0.25)
-    mixed = 0.25 * history.ce_loss + 0.75 * history.kd_loss
-    assert history.combined_loss.to_numpy() == pytest.approx(mixed.to_numpy())
-    assert torch.equal(toy.weights_of(toy.train(4, toy.distilling())[0]), toy.weights_of(toy.train(4)[0]))
 
 
 def test_the_schedule_sees_the_history_of_finished_steps(toy):
@@ -141,13 +139,8 @@ def test_a_tuple_of_alphas_is_dealt_to_the_micro_batches_in_turn(toy, batch):
     assert history.alpha[0] == 0.5
     whole, _ = toy.train(1, toy.distilling(), alpha_schedule=lambda history: 0.5)
     assert not torch.allclose(toy.weights_of(alternating), toy.weights_of(whole), atol=1e-6)
-
-
-def test_alternation_that_gives_one_loss_more_tokens_is_refused(toy):
-    for micro_batch_size in (3, 4):
-        with pytest.raises(ValueError, match=rf"micro_batch_size={micro_batch_size} .* equal shares of 4"):
-            toy.train(1, toy.distilling(), micro_batch_size=micro_batch_size,
-                      alpha_schedule=make_alpha_schedule("alternate_micro_batch", 1))
+    with pytest.raises(ValueError, match=r"micro_batch_size=3 .* equal shares of 4"):
+        toy.train(1, toy.distilling(), micro_batch_size=3, alpha_schedule=schedule)
 
 
 def test_frozen_weights_stay_bit_identical(toy):
@@ -159,8 +152,8 @@ def test_frozen_weights_stay_bit_identical(toy):
         assert torch.equal(value, before[name]) == name.startswith("body."), name
 
 
-@pytest.mark.parametrize(("steps", "evaluations", "expected"), [
-    (9, 3, [3, 6, 9]), (7, 2, [4, 7]), (5, 1, [5]), (2, 4, [1, 2])])
+@each("steps, evaluations, expected", [
+    (7, 2, [4, 7]), (5, 1, [5]), (2, 4, [1, 2])])
 def test_evaluations_join_evenly_spaced_rows_the_last_among_them(toy, steps, evaluations, expected):
     model, modes = toy.Model(), []
 
@@ -175,19 +168,14 @@ def test_evaluations_join_evenly_spaced_rows_the_last_among_them(toy, steps, eva
     assert model.training
 
 
-def test_gradients_left_in_the_model_and_its_mode_do_not_count(toy):
-    model = toy.Model(dropout=0.3).eval()
+def test_gradients_left_in_the_model_its_mode_and_the_thread_of_a_training_do_not_count(toy):
+    model, found = toy.Model(dropout=0.3).eval(), []
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    toy.assert_same(toy.train(2, model=model), toy.train(2, dropout=0.3))
-
-
-def test_training_works_outside_the_main_thread(toy):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(toy.train(2)))
+    thread = threading.Thread(target=lambda: found.append(toy.train(2, model=model)))
     thread.start()
     thread.join()
-    toy.assert_same(found[0], toy.train(2))
+    toy.assert_same(found[0], toy.train(2, dropout=0.3))
 
 
 def test_trainings_of_different_precision_follow_one_another_and_leave_the_model_as_it_was(toy, batch):

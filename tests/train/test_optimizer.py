@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import each
 
 from mome.models.assemble import build_moe
 from mome.models.gpt2 import build_gpt2, gpt2_config
@@ -15,14 +16,14 @@ def test_the_learning_rate_warms_up_to_its_peak_and_decays_towards_zero():
     assert rates[10:] == pytest.approx(2.0 * np.arange(90, -1, -1) / 90)
 
 
-@pytest.mark.parametrize(("steps", "warmup_fraction"), [(1, 0.05), (3, 0.0), (4, 1.0)])
+@each("steps, warmup_fraction", [(1, 0.05), (3, 0.0), (4, 1.0)])
 def test_short_trainings_reach_their_peak_and_never_exceed_it(steps, warmup_fraction):
     rates = [learning_rate_at(step, steps, 1.0, warmup_fraction) for step in range(steps)]
     assert max(rates) == pytest.approx(1.0)
     assert min(rates) > 0
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+@each("kind", OPTIMIZERS)
 def test_weight_decay_spares_norms_and_biases_and_frozen_weights_take_no_part(toy, kind):
     model = toy.Model()
     model.wte.requires_grad_(False)
@@ -33,10 +34,12 @@ def test_weight_decay_spares_norms_and_biases_and_frozen_weights_take_no_part(to
     assert all(parameter.dim() == 2 for parameter in decayed["params"])
     assert all(parameter.dim() == 1 for parameter in spared["params"])
     assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters())) - 1
+    groups = make_optimizer(build_gpt2(Shape(1, 2, 16), 60, 24, 0), Optimizer(1e-2, 0.5, kind)).param_groups
+    assert [group["peak"] for group in groups] == [1e-2, 0.5, 0.5]  # tables and vectors have their own
 
 
-@pytest.mark.parametrize("tie", [True, False])
-@pytest.mark.parametrize("is_modular", [True, False])
+@each("tie", [True, False])
+@each("is_modular", [True, False])
 def test_muon_takes_the_bodies_matrices_and_leaves_tables_and_head_to_adamw(tie, is_modular):
     shape, values = Shape(1, 2, 16, tie), Optimizer(1e-2, 0.5, "muon")
     model = build_gpt2(shape, 60, 24, 0)
@@ -55,9 +58,3 @@ def test_muon_takes_the_bodies_matrices_and_leaves_tables_and_head_to_adamw(tie,
 def test_what_an_optimizer_does_not_use_does_not_rename_it():
     assert Optimizer(1e-2, momentum=0.5) == Optimizer(1e-2, other_rate=1e-2)
     assert Optimizer(1e-2, kind="muon", momentum=0.5) != Optimizer(1e-2, kind="muon")
-
-
-@pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_tables_and_vectors_have_a_rate_of_their_own(kind):
-    groups = make_optimizer(build_gpt2(Shape(1, 2, 16), 60, 24, 0), Optimizer(1e-2, 0.5, kind)).param_groups
-    assert [group["peak"] for group in groups] == [1e-2, 0.5, 0.5]

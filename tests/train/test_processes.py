@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from cases import each
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
@@ -128,7 +129,7 @@ def read_result(script, name, case, rank=0):
     return calls, pd.DataFrame(history).drop(columns="seconds"), load_file(folder / f"{rank}.safetensors")
 
 
-@pytest.mark.parametrize("case", ["hard labels", "KD", "JEET", "MoE-CE", "some experts"])
+@each("case", ["hard labels", "KD", "JEET", "MoE-CE", "some experts"])
 def test_two_processes_train_as_one(script, case):
     _, history, weights = read_result(script, "one", case)
     (_, first, mine), (_, second, other) = (read_result(script, "two", case, rank) for rank in (0, 1))
@@ -150,7 +151,7 @@ def test_weights_that_no_process_meets_stay_as_they_were(script):
         assert torch.equal(weights[name], start) == is_unmet, name
 
 
-@pytest.mark.parametrize(("case", "calls"), [("KD", 14 + 1 + 13 * 2), ("JEET", 14 + 1 + 6)])
+@each("case, calls", [("KD", 14 + 1 + 13 * 2), ("JEET", 14 + 1 + 6)])
 def test_two_processes_go_on_from_the_checkpoint_that_the_first_wrote(script, case, calls):
     assert [read_result(script, "two", case, rank)[0] for rank in (0, 1)] == [calls, calls]
     assert [path.name for path in Path(script.__file__).parent.glob(f"two/{case}/*.saved")] == ["0.saved"]

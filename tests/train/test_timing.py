@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cases import each
 
 from mome.distill.objective import make_objective
 from mome.scales import Optimizer
@@ -12,7 +13,7 @@ from mome.train.batches import make_batch, plan_batches
 from mome.train.timing import make_step, probe_precision, ratios_to, time_in_turn
 
 
-@pytest.mark.parametrize("is_updated", [True, False])
+@each("is_updated", [True, False])
 def test_timed_steps_walk_through_their_batches_and_leave_the_model_alone(toy, monkeypatch, is_updated):
     model, calls, updates, update = toy.Model(), [], [], torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *arguments: updates.append(1) or update(*arguments))
@@ -58,9 +59,9 @@ def test_ratios_are_quartiles_of_what_each_round_cost_beside_its_baseline():
         ("way", 3.0, 2.0, 4.0, 12.0), ("baseline", 1.0, 1.0, 1.0, 4.0)]
 
 
-@pytest.mark.parametrize(("speedup", "difference", "choice"), [
-    (2.0, 0.0, "bf16"), (1.11, 0.009, "bf16"), (1.11, -0.009, "bf16"), (2.0, 0.011, "no"),
-    (2.0, -0.011, "no"), (2.0, float("nan"), "no"), (1.09, 0.0, "no")])
+@each("speedup, difference, choice", [
+    (1.11, 0.009, "bf16"), (1.11, -0.009, "bf16"), (2.0, 0.011, "no"), (2.0, -0.011, "no"),
+    (2.0, float("nan"), "no"), (1.09, 0.0, "no")])
 def test_bf16_is_chosen_where_it_is_faster_and_its_loss_within_one_percent(
         monkeypatch, speedup, difference, choice):
     model = torch.nn.Linear(1, 1)
