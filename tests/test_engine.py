@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -49,10 +50,19 @@ def test_what_is_optional_may_fail_and_what_it_alone_is_made_from_too(own_home, 
     assert Number(4).open() == 4 and not wish.is_there
     assert "without wish: not tried" in capsys.readouterr().err
     assert dict(os.environ) == environment
-    with pytest.raises(engine.BuildFailed, match="not tried"):  # something cannot do without
-        engine.build([wish, Number(5, parts=(Number(2, act="raise"),))], workers=1)
+    needs = [wish, Number(5, parts=(Number(2, act="raise"),)), Number(8, parts=(Wish(3, act="raise"),))]
+    with pytest.raises(engine.BuildFailed, match="not tried") as error:  # something cannot do without
+        engine.build(needs, workers=1)
+    assert f"{Wish(3, act='raise').name} is not built" in str(error.value)  # what may lack a wish is tried
     assert engine.find_excused(make_plan(wish)) == {wish.name, wish.parts[0].name}
     assert engine.find_excused(make_plan([wish, wish.parts[0]])) == {wish.name}
+
+
+def test_recipes_of_one_name_that_lie_in_different_places_are_different_tasks(own_home):
+    client = SimpleNamespace(cluster=True, processing=dict, scheduler_info=lambda: {"workers": {}},
+                             submit=lambda *_, key, **options: key)
+    keys = [engine.submit_tasks(client, make_plan(Number(1, log=log))) for log in ("here", "there", "here")]
+    assert keys[0] == keys[2] and keys[0].keys() == keys[1].keys() and keys[0] != keys[1]
 
 
 def test_a_worker_that_is_killed_loses_nothing_but_its_step(own_home, tmp_path):

@@ -2,9 +2,10 @@ import subprocess
 import sys
 
 import pytest
-from toys import Number
+from toys import Counter, Number
 
 from mome import plan as planning
+from mome import store
 from mome.plan import describe_plan, make_plan
 
 
@@ -49,6 +50,16 @@ def test_minutes_follow_what_this_store_took_for_the_kind(own_home, monkeypatch)
     Number(1, seconds=0.2).keep()
     seconds = make_plan(Number(2)).seconds[Number(2).name]
     assert seconds == pytest.approx(0.2 + planning.SECONDS_PER_TASK, abs=0.1) and seconds != before
+
+
+def test_minutes_follow_whole_builds_and_not_the_last_part_of_an_interrupted_one(own_home, tmp_path):
+    log, before = str(tmp_path / "log"), make_plan(Counter(9)).seconds
+    part = Counter(2, log=log)
+    (store.prepare_aside(part.name, goes_on=True) / "checkpoint.safetensors").write_text("1")
+    part.keep()
+    assert make_plan(Counter(9)).seconds == before
+    Counter(3, log=log).keep()
+    assert make_plan(Counter(9)).seconds != before
 
 
 def test_a_plan_says_what_is_missing_how_long_it_takes_and_the_disk(own_home):

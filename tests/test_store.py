@@ -2,6 +2,7 @@ import json
 import os
 import platform
 import subprocess
+from contextlib import contextmanager
 
 import pytest
 from toys import Counter, Number, start_main
@@ -38,6 +39,24 @@ def test_two_processes_do_not_build_the_same_at_once_and_one_says_who_the_other_
     Number(1).keep()
 
 
+def test_what_another_process_finished_between_the_look_and_the_lock_is_found_and_not_built_again(
+        own_home, tmp_path, monkeypatch):
+    log, hold = tmp_path / "log", store.hold
+
+    @contextmanager
+    def hold_late(name):
+        monkeypatch.setattr(store, "hold", hold)
+        recipe.keep()  # the other process
+        with hold(name):
+            yield
+
+    for recipe in (Counter(2, log=str(log)), Number(2, log=str(log))):
+        monkeypatch.setattr(store, "hold", hold_late)
+        recipe.keep()
+        assert recipe.open() == 2
+    assert len(log.read_text().splitlines()) == 2
+
+
 HOLD = """
 import time
 from mome import store
@@ -65,7 +84,8 @@ def test_who_is_killed_gives_back_its_lock_and_its_place(own_home):
 
 @pytest.mark.parametrize("damage, word", [
     (lambda path: path.unlink(), "gone"), (lambda path: path.write_text("10000"), "bytes instead of 1"),
-    (lambda path: path.write_text("7"), "SHA-256")])
+    (lambda path: path.write_text("7"), "SHA-256"),
+    (lambda path: (path.write_text("7"), os.utime(path, (2, 2))), "SHA-256")])  # exchanged for an older one
 def test_a_file_that_is_gone_cut_off_or_changed_is_refused_by_name_one_of_another_time_is_not(
         own_home, damage, word):
     Number(1).keep()
@@ -77,6 +97,17 @@ def test_a_file_that_is_gone_cut_off_or_changed_is_refused_by_name_one_of_anothe
     store._checked.clear()
     with pytest.raises(ValueError, match=rf"number is damaged \(.*{word}"):
         Number(1).open()
+
+
+def test_a_file_within_a_folder_of_a_built_thing_is_watched_too(own_home):
+    def fill(folder):
+        (folder / "tokenizer").mkdir()
+        (folder / "tokenizer" / "words").write_text("a b")
+
+    path = store.keep("data-1", {}, fill)
+    (path / "tokenizer" / "words").unlink()
+    with pytest.raises(ValueError, match=r"tokenizer/words is damaged \(gone"):
+        store.find("data-1")
 
 
 def test_a_manifest_names_every_file_with_its_hash_damaged_it_is_named_and_without_it_is_nothing(own_home):
@@ -112,6 +143,13 @@ def test_text_is_written_whole_or_not_at_all_also_on_a_full_disk(tmp_path, monke
     with pytest.raises(OSError, match="No space"):
         store.write_text(tmp_path / "x", "text")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_size_of_a_folder_is_that_of_its_files_without_what_links_lead_to(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "file").write_bytes(bytes(5))
+    (tmp_path / "link").symlink_to(tmp_path / "inner" / "file")
+    assert store.measure_size(tmp_path) == 5
 
 
 def test_a_hash_does_not_depend_on_the_order_of_keys():

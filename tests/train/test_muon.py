@@ -99,6 +99,17 @@ def test_a_weight_without_gradient_stays_and_keeps_no_state():
     assert (weight == 1).all() and not stepper.state[weight]
 
 
+def test_a_second_step_looks_ahead_along_the_momentum_as_nesterov_does():
+    first, second = (random_matrices(4, 9, seed=seed) for seed in (1, 2))
+    weight = torch.nn.Parameter(torch.zeros(4, 9))
+    stepper = make_muon([weight])
+    for weight.grad in (first, second):
+        before = weight.detach().clone()
+        stepper.step()
+    ahead = 0.1 * second + 0.9 * (0.1 * second + 0.09 * first)
+    assert torch.allclose(weight - before, -0.15 * orthogonalize(ahead[None])[0], atol=1e-6)
+
+
 def test_weights_decay_by_the_rate_and_matrices_of_one_shape_do_not_mix():
     alone, first, second = (torch.nn.Parameter(torch.ones(3, 3)) for _ in range(3))
     for weight, seed in ((alone, 1), (first, 1), (second, 2)):
