@@ -15,12 +15,10 @@ from mome.distill.losses import log_mixture
 LOGITS_PER_CHUNK = 2**17  # half a megabyte a thread, which stays in its cache; a GPU gets 32 times that
 
 
-def shift_labels(input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-    """Return (B, T) labels: the next token at each position, -100 at the last and before padding."""
+def shift_labels(input_ids: Tensor) -> Tensor:
+    """Return (B, T) labels: the next token at each position, -100 at the last."""
     labels = torch.full_like(input_ids, IGNORED)
     labels[:, :-1] = input_ids[:, 1:]
-    if attention_mask is not None:
-        labels[:, :-1].masked_fill_(attention_mask[:, 1:] == 0, IGNORED)
     return labels
 
 

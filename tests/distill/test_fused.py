@@ -319,11 +319,10 @@ def test_beyond_the_logits_a_loss_takes_one_tensor_of_their_size(
     assert large.count <= 1
 
 
-def test_labels_are_the_next_token_and_never_padding():
-    input_ids = torch.tensor([[5, 6, 7, 0]])
-    assert fused.shift_labels(input_ids).tolist() == [[6, 7, 0, -100]]
-    assert fused.shift_labels(input_ids, torch.tensor([[1, 1, 1, 0]])).tolist() == [[6, 7, -100, -100]]
-    assert input_ids.tolist() == [[5, 6, 7, 0]]
+def test_labels_are_the_next_token_and_none_at_the_last():
+    input_ids = torch.tensor([[5, 6, 7, 8]])
+    assert fused.shift_labels(input_ids).tolist() == [[6, 7, 8, -100]]
+    assert input_ids.tolist() == [[5, 6, 7, 8]]
 
 
 @pytest.mark.parametrize("name, options, words", [
