@@ -1,6 +1,7 @@
 """Texts that test fitted classifiers (`models`, by name): another domain, mixed and unknown languages."""
 
 import ast
+import contextlib
 import itertools
 import textwrap
 
@@ -84,15 +85,19 @@ def read_mixes(models: dict, data: PackedData, shares: list[float], n_rows: int 
 def find_gaps(code: str) -> list[int]:
     """Return the lines, from 0, before which a statement of their indentation may be put; last, the end.
 
-    Not within a statement, before `elif` or an import from __future__. Of code that is not Python, all lines.
+    Not within a statement, before `elif` or an import from __future__, nor after the last line of a piece up
+    to which it is Python. Where that is not half of the lines, all of them.
     """
-    lines = code.split("\n")
-    try:
-        statements = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.stmt)]
-    except SyntaxError:
+    lines, tree = code.split("\n"), None
+    for end in range(len(lines), len(lines) // 2, -1):
+        with contextlib.suppress(SyntaxError):
+            tree = ast.parse("\n".join(lines[:end]))
+            break
+    if tree is None:
         return list(range(len(lines) + 1))
+    statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
     futures = [node.lineno for node in statements if getattr(node, "module", None) == "__future__"]
-    first, gaps = max(futures, default=0), {len(lines)}
+    first, gaps = max(futures, default=0), {end}
     for node in statements:
         place = min(part.lineno for part in [node, *getattr(node, "decorator_list", [])]) - 1
         is_first_of_line = not lines[place][:node.col_offset].strip()
