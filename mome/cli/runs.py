@@ -22,8 +22,9 @@ def add_runs(commands) -> None:
     report.add_argument("folder", help="the folder of a run or a sweep")
     report.add_argument("--open", action="store_true", help="open it in a browser")
     publish = add_command(commands, "publish", publish_command,
-                          "copy a run's figures to figures/ and its claims table into README.md")
-    publish.add_argument("run", help="the folder of a finished run")
+                          "make figures/ and README's claims from the reference in figures/laptop",
+                          "With a run's folder that run becomes the reference first.")
+    publish.add_argument("run", nargs="?", help="the folder of a finished run at laptop scale")
     clean = add_command(commands, "clean", clean_command, "show what is built, remove what no run refers to",
                         "What a run or a command asked for, and what that was made from, stays. What is "
                         "unfinished, from which a build goes on, stays unless --unfinished. What was asked "
@@ -73,10 +74,10 @@ def report_command(folder: str, open: bool) -> None:
         webbrowser.open(path.as_uri())
 
 
-def publish_command(run: str) -> None:
+def publish_command(run: str | None) -> None:
     from mome.runs.publish import publish
 
-    print("\n".join(map(str, publish(Path(run)))))
+    print("\n".join(map(str, publish(Path(run) if run else None))))
 
 
 def write_lines(table) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from mome import store
 from mome.checks import check_choice
 from mome.config import store_dir
+from mome.evaluate.claims import describe_part
 from mome.runs import CLAIMS, FINDING_VERDICTS
 from mome.runs.grid import format_value
 from mome.runs.state import is_complete, run_state
@@ -48,6 +49,8 @@ def check_entry(path: Path) -> dict:
                         for name in [*entry["tables"], *(item["name"] for item in figures)])
                 and all(item["claim"] in ("", *CLAIMS) and item["verdict"] in ("", *FINDING_VERDICTS)
                         for item in findings)
+                and all(describe_part(part) and isinstance(part["asks"] + part["said"], str)
+                        for item in findings for part in item["parts"])
                 and isinstance(entry["metrics"], dict) and isinstance(entry["parameters"], dict)
                 and isinstance(entry["seconds"], int | float)
                 and all(isinstance(text, str) for text in texts)):

@@ -1,4 +1,4 @@
-"""A run's figures, claims and chosen values, copied to where a reader of the repository meets them."""
+"""The reference: a run's record and figure data, committed; figures and README's claims, made from them."""
 
 import re
 import shutil
@@ -8,40 +8,91 @@ import pandas as pd
 
 from mome.config import repository
 from mome.runs.compare import read_metrics, short_name
-from mome.store import write_text
+from mome.runs.drawing import save_figure
+from mome.runs.reference import SCALE, read_reference, reference_dir
+from mome.runs.report import describe_command, list_claims
+from mome.store import write_json, write_text
+
+HEAD = "| | the paper says | verdict | measured |\n| --- | --- | --- | --- |"
 
 
-def publish(out: Path) -> list[Path]:
-    """Copy a run's figures to `figures/`, its claims between README.md's marks; return what was written.
+def publish(out: Path | None = None) -> list[Path]:
+    """Make figures and README's claims from the reference, once a finished run took its place; return what
+    was written.
 
-    Figures and claims of notebooks that the run does not hold stay, each claim names its run. Figures of a
-    notebook that it does hold and that are no longer made go. A notebook without a number chooses values of
-    the scale: its tables go along as CSV.
+    Notebooks that the run does not hold stay as they are. Raises ValueError for a run of another scale, for a
+    folder without finished notebooks and for a README without its marks, before anything is written.
     """
-    entries, readme, figures = read_metrics(out), repository() / "README.md", repository() / "figures"
-    if not entries:
-        raise ValueError(f"run={str(out)!r} holds no complete notebook; give a finished run's folder")
-    text, written = readme.read_text(encoding="utf-8"), [readme]
+    text = (repository() / "README.md").read_text(encoding="utf-8")
     marked = re.search(r"<!-- claims -->.*<!-- /claims -->", text, flags=re.DOTALL)
     if not marked:
-        raise ValueError(f"{readme} has no marks <!-- claims --> and <!-- /claims --> to write between")
-    figures.mkdir(exist_ok=True)
-    rows = {line[2:4]: line for line in marked[0].splitlines() if re.match(r"\| C\d ", line)}
+        raise ValueError(f"{repository() / 'README.md'} has no marks <!-- claims --> and <!-- /claims --> to "
+                         "write between")
+    if out is not None:
+        keep_reference(out)
+    command, entries = read_reference()
+    write_text(repository() / "README.md", text.replace(marked[0], write_claims(command, entries)))
+    return [repository() / "README.md", *draw_figures(entries)]
+
+
+def keep_reference(out: Path) -> None:
+    """Copy the entries of a run, what its command told, and the data of its figures to the reference."""
+    entries, folder = read_metrics(out), reference_dir()
+    if not entries:
+        raise ValueError(f"run={str(out)!r} holds no complete notebook; give a finished run's folder")
+    for entry in entries:
+        if (scale := entry["parameters"].get("scale")) != SCALE:
+            raise ValueError(f"run={str(out)!r} is of scale {scale!r}; the reference is one of {SCALE}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if (Path(out) / "command.json").exists():
+        shutil.copyfile(Path(out) / "command.json", folder / "command.json")
     for entry in entries:
         short = short_name(entry["notebook"])
-        for old in figures.glob(f"{short}_*"):
+        for old in folder.glob(f"{short}_*"):
             old.unlink()
-        for name in (f"{figure['name']}.png" for figure in entry["figures"]):
-            written.append(shutil.copyfile(entry["folder"] / "figures" / name, figures / f"{short}_{name}"))
-        for name in entry["tables"] if short == entry["notebook"] else []:
-            written.append(figures / f"{short}_{name}.csv")
+        kept = {name: value for name, value in entry.items() if name not in ("folder", "metrics")}
+        write_json(folder / f"entry_{entry['notebook']}.json", kept)
+        for figure in entry["figures"]:
+            name = f"{figure['name']}.json"
+            shutil.copyfile(entry["folder"] / "figures" / name, folder / f"{short}_{name}")
+        for name in entry["tables"] if short == entry["notebook"] else []:  # values that a scale takes over
             table = pd.read_parquet(entry["folder"] / "tables" / f"{name}.parquet")
-            table.to_csv(written[-1], index=False, float_format="%.6g")
-        for finding in filter(lambda finding: finding["claim"], entry["findings"]):
-            measured = " ".join(finding["text"].split()).replace("|", "/")
-            row = f"| {finding['claim']} | **{finding['verdict']}** | {measured} | `{entry['run']}` |"
-            rows[finding["claim"]] = row
-    table = ["<!-- claims -->", "| claim | verdict | measured | run |", "| --- | --- | --- | --- |",
-             *(rows[claim] for claim in sorted(rows)), "<!-- /claims -->"]
-    write_text(readme, text.replace(marked[0], "\n".join(table)))
+            table.to_csv(folder / f"{short}_{name}.csv", index=False, float_format="%.6g")
+
+
+def draw_figures(entries: list[dict]) -> list[Path]:
+    """Draw the reference's figures from their data, remove those of its notebooks that are no more."""
+    import matplotlib.pyplot as plt
+
+    from mome.figures.style import set_style
+
+    plt.switch_backend("Agg")
+    set_style()
+    written = []
+    for entry in entries:
+        short = short_name(entry["notebook"])
+        for old in (repository() / "figures").glob(f"{short}_*"):
+            old.unlink()
+        for name in (f"{short}_{figure['name']}" for figure in entry["figures"]):
+            data = (reference_dir() / f"{name}.json").read_text(encoding="utf-8")
+            written.append(repository() / "figures" / f"{name}.png")
+            save_figure(data, entry["run"], written[-1])
+            plt.close("all")
     return written
+
+
+def write_claims(command: dict, entries: list[dict]) -> str:
+    """Return README's part on the claims: what ran, a table of sentences, the numbers behind a fold."""
+    claims = list_claims(entries)
+    rows = [f"| **{claim['claim']}** | {claim['paper']} | **{claim['verdict']}** | {plain(claim['text'])} |"
+            for claim in claims]
+    numbers = [f"- **{claim['claim']}** (run `{claim['run']}`)\n"
+               + "\n".join(f"  - {plain(part)}" for part in claim["parts"]) for claim in claims]
+    return "\n".join(["<!-- claims -->", describe_command(command, entries), "", HEAD, *rows, "",
+                      "<details><summary>The numbers behind the words</summary>", "", *numbers, "",
+                      "</details>", "<!-- /claims -->"])
+
+
+def plain(text: str) -> str:
+    """Return a text on one line, fit for a cell of a table."""
+    return " ".join(text.split()).replace("|", "/")

@@ -10,13 +10,16 @@ from mome import engine
 from mome.board import say
 from mome.checks import check_choice
 from mome.config import runs_dir
+from mome.evaluate.claims import conclude, describe_part
 from mome.plan import make_plan
 from mome.recipe import collect, list_ancestors, to_plain
-from mome.runs import CLAIMS, FINDING_VERDICTS
+from mome.runs import CLAIMS
+from mome.runs.drawing import describe_plot, save_figure
 from mome.runs.parameters import fit_values, read_kernel
+from mome.runs.reference import compare_with_reference, describe_differences
 from mome.runs.state import Heartbeat, is_taken
 from mome.scales import resolve_scale
-from mome.store import NotBuilt, read_json, versions, write_json
+from mome.store import NotBuilt, read_json, versions, write_json, write_text
 
 
 class Run:
@@ -66,23 +69,40 @@ class Run:
                 raise NotBuilt(f"{recipe.name} ({recipe.title}) was not planned: let the cell 'needs' use "
                                "the parameters and nothing else")
 
-    def figure(self, figure, name: str, caption: str) -> None:
-        """Save the figure as PNG with the run's id in its corner; the notebook shows it as usual."""
-        folder = self.open_folder("figures")
-        figure.text(1.0, -0.01, f"run {self.id}", ha="right", va="top", fontsize=6.5, color="grey")
-        figure.savefig(folder / f"{name}.png", bbox_inches="tight")
+    def figure(self, name: str, caption: str, plot, *arguments, **options) -> None:
+        """Draw a figure by a `plot_*` function of `mome.figures`, and keep it as PNG and as data.
+
+        It is drawn from what is kept (JSON, numbers to six digits), so `mome publish` draws it again byte for
+        byte. ValueError for an argument that is no table, list, text or number.
+        """
+        folder, data = self.open_folder("figures"), describe_plot(plot, arguments, options)
+        write_text(folder / f"{name}.json", data)
+        save_figure(data, self.id, folder / f"{name}.png")
         self.figures[name] = {"name": name, "caption": caption}
 
     def table(self, table, name: str) -> None:
         table.to_parquet(self.open_folder("tables") / f"{name}.parquet")
         self.tables[name] = name
 
-    def finding(self, text: str, verdict: str = "", claim: str = "") -> str:
-        """Keep a computed sentence and return it; a `claim` (C1 to C5) with a verdict is a row of claims."""
-        check_choice("verdict", verdict, ("", *FINDING_VERDICTS))
-        check_choice("claim", claim, ("", *CLAIMS))
-        self.findings[claim or text] = {"text": text, "verdict": verdict, "claim": claim}
-        return f"{claim} {verdict}: {text}".strip() if claim else text
+    def finding(self, text: str) -> str:
+        """Keep a computed sentence and return it."""
+        self.findings[text] = {"text": text, "verdict": "", "claim": "", "parts": []}
+        return text
+
+    def claim(self, claim: str, text: str, parts: list[dict]) -> str:
+        """Keep the verdict on a claim, C1 to C5, with its parts (`evaluate.claims.ask`); return it in words.
+
+        `text` says in at most 25 words what was measured; the parts hold the numbers.
+        """
+        check_choice("claim", claim, CLAIMS)
+        verdict = conclude(parts)
+        self.findings[claim] = {"text": text, "verdict": verdict, "claim": claim, "parts": parts}
+        return "\n".join([f"{claim} {verdict}: {text}", *(f"  {describe_part(part)}" for part in parts)])
+
+    def beside_reference(self):
+        """Return the parts of this run's claims beside those of the committed reference, to be shown."""
+        entry = {"notebook": self.notebook, "parameters": self.values, "findings": [*self.findings.values()]}
+        return compare_with_reference(entry).style.hide().set_caption(describe_differences(entry))
 
     def complete(self, metrics: dict) -> None:
         """Write metrics.json, which marks the run as complete: plain JSON, NaN and infinities as null."""

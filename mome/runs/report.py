@@ -9,10 +9,12 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from mome.config import FIGURE_DPI, notebook_paths
+from mome.evaluate.claims import describe_part
+from mome.runs import CLAIMS
 from mome.runs.compare import compare_runs, find_differences, read_metrics, read_runs, short_name
 from mome.runs.parameters import read_cells
 from mome.runs.state import describe_state
-from mome.store import write_text
+from mome.store import read_json, write_text
 
 MOST_LINES = 200  # of a table that are shown
 
@@ -22,14 +24,39 @@ def write_report(out: Path) -> Path:
     out = Path(out).resolve()
     entries, runs = read_metrics(out), read_runs([out])
     is_sweep = len(runs) > len({entry["notebook"] for entry in entries})
+    command = read_json(out / "command.json") if (out / "command.json").exists() else {}
     pages = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
     write_text(out / "report.html", pages.get_template("report.html").render(
         run=out.name, sections=[make_section(entry, entries) for entry in entries],
         table=write_table(compare_runs(runs)) if is_sweep else "", remarks=list_remarks(runs),
-        claims=[finding for entry in entries for finding in entry["findings"] if finding["claim"]],
+        claims=list_claims(entries), head=describe_command(command, entries),
         config=json.dumps([[entry["notebook"], entry["parameters"], entry.get("versions")]
                            for entry in entries], indent=1)))
     return out / "report.html"
+
+
+def list_claims(entries: list[dict]) -> list[dict]:
+    """Return claims in order, each with the paper's sentence, its parts in words, and its run."""
+    found = [{**finding, "paper": CLAIMS[finding["claim"]], "run": entry["run"],
+              "parts": [describe_part(part) for part in finding["parts"]]}
+             for entry in entries for finding in entry["findings"] if finding["claim"]]
+    return sorted(found, key=lambda finding: finding["claim"])
+
+
+def describe_command(command: dict, entries: list[dict]) -> str:
+    """Return a run's scale, corpus, seeds, day, commit, cores, minutes and memory, as far as they are known.
+    """
+    values = {name: value for entry in reversed(entries) for name, value in entry["parameters"].items()}
+    seeds = ", ".join(map(str, values.get("seeds", values.get("split_seeds", []))))
+    corpus = command.get("corpus") or values.get("corpus", "")
+    told = [f"Scale {values.get('scale', 'unknown')}, corpus {corpus}, seeds {seeds}"]
+    for name, form in {"date": "{}", "commit": "commit {}", "workers": "{} cores",
+                       "minutes": "{:.0f} minutes", "cpu_minutes": "{:.0f} core minutes",
+                       "peak_gb": "{:.1f} GB of memory"}.items():
+        if command.get(name) is not None:
+            told.append(form.format(command[name]))
+    return (f"{', '.join(told)}. Intervals are 95 % over seeds that share one teacher and one data set, "
+            "measured on held-out text.")
 
 
 def list_remarks(runs: pd.DataFrame) -> list[str]:

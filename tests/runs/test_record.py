@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mome.evaluate.claims import make_part
+from mome.figures.arms import plot_language_bars
 from mome.recipes.setting import open_setting
 from mome.runs.parameters import check_parameters, declared_parameters, find_cell, read_kernel
 from mome.runs.record import Run, fresh_folder, start_run
@@ -51,14 +53,15 @@ def test_a_runs_folder_appears_at_its_first_table_and_names_the_run(run):
     assert pd.read_parquet(run.folder / "tables/numbers.parquet").a.tolist() == [1]
 
 
-def test_a_figure_is_kept_with_its_caption_and_the_runs_id(run):
-    from matplotlib.figure import Figure
+def test_a_figure_is_kept_with_its_caption_and_its_data_and_bears_the_runs_id(run, monkeypatch):
+    import matplotlib.pyplot as plt
 
-    figure = Figure()
-    run.figure(figure, "dots", "Dots.")
+    run.figure("dots", "Dots.", plot_language_bars, pd.Series({"en": 1.0}), "dots")
     assert (run.folder / "figures/dots.png").read_bytes().startswith(b"\x89PNG")
-    assert [text.get_text() for text in figure.texts] == ["run night"]
+    assert [text.get_text() for text in plt.gcf().texts] == ["run night"]
+    assert json.loads((run.folder / "figures/dots.json").read_text())["plot"] == "arms.plot_language_bars"
     assert [*run.figures.values()] == [{"name": "dots", "caption": "Dots."}]
+    plt.close("all")
 
 
 def test_metrics_are_plain_json_whatever_numbers_they_hold(run):
@@ -74,10 +77,10 @@ def test_metrics_are_plain_json_whatever_numbers_they_hold(run):
 
 def test_a_finding_is_returned_as_it_is_read_and_its_words_are_checked(run):
     assert run.finding("a is b") == "a is b"
-    assert run.finding("c is d", "holds", "C1") == "C1 holds: c is d"
-    for verdict, claim in (("maybe", "C1"), ("holds", "C9 | x")):
-        with pytest.raises(ValueError, match="unknown"):
-            run.finding("e", verdict, claim)
+    parts = [make_part("as said", True, "2 of 2.")]
+    assert run.claim("C1", "c is d", parts) == "C1 holds: c is d\n  as said: yes. 2 of 2."
+    with pytest.raises(ValueError, match=r"C9.*unknown"):
+        run.claim("C9 | x", "e", parts)
 
 
 def test_a_folder_of_a_run_of_other_or_damaged_parameters_is_refused_with_the_difference(values, run):
@@ -94,7 +97,7 @@ def test_a_folder_of_a_run_of_other_or_damaged_parameters_is_refused_with_the_di
 def test_a_cell_that_is_executed_again_counts_once(run):
     for text in ("one", "two"):
         run.table(pd.DataFrame({"a": [text]}), "numbers")
-        run.finding(text, "holds", "C1")
+        run.claim("C1", text, [make_part("as said", True, "")])
         run.finding("as before")
     run.complete({})
     entry = json.loads((run.folder / "metrics.json").read_text())

@@ -4,12 +4,17 @@ import pandas as pd
 import pytest
 
 from mome.cli.main import main
+from mome.figures.arms import plot_language_bars
+from mome.runs import CLAIMS
+from mome.runs.drawing import describe_plot
 from mome.runs.report import write_report
 
 GOOD = {"notebook": "03_kd_alpha", "run": "r", "parameters": {"x": 1}, "metrics": {}, "seconds": 61,
         "tables": ["t"],
         "figures": [{"name": "f", "caption": "A & B"}], "versions": {},
-        "findings": [{"text": "<b>t</b> $1", "verdict": "cannot tell", "claim": "C1"}]}
+        "findings": [{"text": "<b>t</b> $1", "verdict": "cannot tell", "claim": "C1", "parts": [
+            {"asks": "part <one>", "answer": None, "said": "by 1 | 2"}]}]}
+CALL = describe_plot(plot_language_bars, (pd.Series({"en": 1.0}), "dots"), {})
 TITLE = "# <script>alert(1)</script>"
 
 
@@ -18,6 +23,7 @@ def write_run(folder, entry):
     for part in ("figures", "tables"):
         (folder / part).mkdir(parents=True)
     width = (300).to_bytes(4, "big")
+    (folder / "figures/f.json").write_text(CALL)
     (folder / "figures/f.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + width + bytes(20))
     pd.DataFrame({"a": [f"<i>{number}</i>" for number in range(201)]}).to_parquet(folder / "tables/t.parquet")
     (folder / "config.json").write_text(json.dumps({"notebook": entry["notebook"],
@@ -35,18 +41,24 @@ def checkout(tmp_path, monkeypatch):
     for name in ("02_kept.png", "03_old.png"):
         (root / "figures" / name).write_bytes(b"old")
     (root / "README.md").write_text(
-        "before\n<!-- claims -->\n| claim | verdict | measured | run |\n| --- | --- | --- | --- |\n"
-        "| C1 | **holds** | one | `day` |\n| C3 | **holds** | three | `day` |\n<!-- /claims -->\nafter\n")
-    monkeypatch.setattr("mome.runs.publish.repository", lambda: root)
+        "before\n<!-- claims -->\nold\n<!-- /claims -->\nafter\n")
+    for module in ("publish", "reference"):
+        monkeypatch.setattr(f"mome.runs.{module}.repository", lambda: root)
     return root
+
+
+LAPTOP = GOOD | {"parameters": {"scale": "laptop", "seeds": [0, 1]}}
 
 
 @pytest.mark.parametrize("change", [
     {"notebook": "../../x"}, {"notebook": "*"}, {"figures": [{"name": "../../../secret", "caption": ""}]},
     {"figures": [{"name": "f"}]}, {"figures": [{"name": "f", "caption": 3}]}, {"tables": ["/etc/passwd"]},
     {"seconds": "long"},
-    {"findings": [{"text": "t", "verdict": "<script>", "claim": "C1"}]}, {"run": "` | <b>"}, {"run": 3},
-    {"findings": [{"text": "t", "verdict": "holds", "claim": "C1 | x |"}]}, {"metrics": None},
+    {"findings": [{"text": "t", "verdict": "<script>", "claim": "C1", "parts": []}]}, {"run": "` | <b>"},
+    {"run": 3},
+    {"findings": [{"text": "t", "verdict": "holds", "claim": "C1 | x |", "parts": []}]}, {"metrics": None},
+    {"findings": [GOOD["findings"][0] | {"parts": [{"asks": "a", "answer": "<b>", "said": ""}]}]},
+    {"findings": [GOOD["findings"][0] | {"parts": [{"asks": "a", "answer": True, "said": 3}]}]},
     {"parameters": 3}])
 def test_a_run_whose_names_lead_elsewhere_or_whose_form_is_wrong_is_refused_before_anything_is_written(
         change, checkout, tmp_path, capsys):
@@ -68,7 +80,8 @@ def test_the_report_is_one_page_that_holds_all_and_escapes_what_a_run_says(tmp_p
     assert all(text in page for text in (
         "&lt;script&gt;", "A &amp; B", "t: 201 lines, the first 200", "&lt;i&gt;199&lt;/i&gt;", "Run night",
         "61 s",
-        '<td class="cannot-tell">cannot tell</td><td>&lt;b&gt;t&lt;/b&gt; $1</td>'))
+        '<td class="verdict cannot-tell">cannot tell</td><td>&lt;b&gt;t&lt;/b&gt; $1',
+        "part &lt;one&gt;: cannot tell. by 1 | 2", CLAIMS["C1"]))
     assert "<script>" not in page and "&lt;i&gt;200&lt;/i&gt;" not in page
     assert "http" not in page and "<h2>Runs</h2>" not in page
 
@@ -91,31 +104,48 @@ def test_a_folder_without_runs_and_a_readme_without_its_marks_are_refused_before
     assert main(["publish", str(tmp_path)]) == 2
     assert "no complete notebook" in capsys.readouterr().err
     (checkout / "README.md").write_text("nothing")
-    write_run(tmp_path / "night/03_kd_alpha", GOOD)
+    write_run(tmp_path / "night/03_kd_alpha", LAPTOP)
     assert main(["publish", str(tmp_path / "night")]) == 2
     assert "has no marks" in capsys.readouterr().err
-    assert (checkout / "figures/03_old.png").exists()
+    assert (checkout / "figures/03_old.png").exists() and not (checkout / "figures/laptop").exists()
 
 
-def test_publishing_replaces_the_claims_and_figures_of_what_ran_and_keeps_the_others(checkout, tmp_path,
-                                                                                     capsys):
-    findings = [{"claim": "C3", "verdict": "cannot tell", "text": "measured | again\n"},
-                {"claim": "", "verdict": "", "text": "aside"}]
-    write_run(tmp_path / "night/03_kd_alpha", GOOD | {"run": "night", "findings": findings})
-    assert main(["publish", str(tmp_path / "night")]) == 0
-    assert sorted(path.name for path in (checkout / "figures").iterdir()) == ["02_kept.png", "03_f.png"]
-    text = (checkout / "README.md").read_text()
-    assert text.splitlines() == [
-        "before", "<!-- claims -->", "| claim | verdict | measured | run |", "| --- | --- | --- | --- |",
-        "| C1 | **holds** | one | `day` |", "| C3 | **cannot tell** | measured / again | `night` |",
-        "<!-- /claims -->", "after"]
+def test_only_a_run_at_laptop_scale_becomes_the_reference(checkout, tmp_path, capsys):
+    write_run(tmp_path / "night/03_kd_alpha", GOOD | {"parameters": {"scale": "smoke"}})
+    assert main(["publish", str(tmp_path / "night")]) == 2
+    assert "is of scale 'smoke'" in capsys.readouterr().err
+
+
+def test_publishing_keeps_a_runs_record_and_makes_figures_and_claims_from_it_each_time_alike(
+        checkout, tmp_path, capsys):
+    night = tmp_path / "night"
+    write_run(night / "03_kd_alpha", LAPTOP | {"run": "night"})
+    write_run(night / "05_last", LAPTOP | {"notebook": "05_last", "findings": [
+        {"claim": "C5", "verdict": "holds", "text": "measured | again\n", "parts": []},
+        {"claim": "", "verdict": "", "text": "aside", "parts": []}]})
+    told = {"date": "2026-01-02", "minutes": 24.6, "corpus": "help@x"}
+    (night / "command.json").write_text(json.dumps(told))
+    assert main(["publish", str(night)]) == 0
     assert str(checkout / "README.md") in capsys.readouterr().out
+    figures, text = checkout / "figures", (checkout / "README.md").read_text()
+    assert sorted(path.name for path in figures.glob("*.png")) == ["02_kept.png", "03_f.png", "05_f.png"]
+    head, rows = text.splitlines()[2], [line for line in text.splitlines() if line.startswith("| **")]
+    assert head.startswith("Scale laptop, corpus help@x, seeds 0, 1, 2026-01-02, 25 minutes. Intervals")
+    assert "one teacher" in head
+    assert rows == [f"| **C1** | {CLAIMS['C1']} | **cannot tell** | <b>t</b> $1 |",
+                    f"| **C5** | {CLAIMS['C5']} | **holds** | measured / again |"]
+    assert "  - part <one>: cannot tell. by 1 / 2" in text and text.endswith("<!-- /claims -->\nafter\n")
+    before = {path: path.read_bytes() for path in [checkout / "README.md", *figures.glob("*.png")]}
+    for path in figures.glob("0[35]_*.png"):
+        path.unlink()
+    assert main(["publish"]) == 0
+    assert before == {path: path.read_bytes() for path in before}
 
 
 def test_of_a_notebook_without_a_number_the_tables_are_published_too(checkout, tmp_path):
-    (checkout / "figures/rates_gone.csv").touch()
-    write_run(tmp_path / "night/rates", GOOD | {"notebook": "rates"})
+    write_run(tmp_path / "night/rates", LAPTOP | {"notebook": "rates"})
     assert main(["publish", str(tmp_path / "night")]) == 0
-    names = sorted(path.name for path in (checkout / "figures").iterdir())
-    assert names == ["02_kept.png", "03_old.png", "rates_f.png", "rates_t.csv"]
-    assert (checkout / "figures/rates_t.csv").read_text().startswith("a\n<i>0</i>\n<i>1</i>\n")
+    names = sorted(path.name for path in (checkout / "figures").glob("*.png"))
+    assert names == ["02_kept.png", "03_old.png", "rates_f.png"]
+    table = (checkout / "figures/laptop/rates_t.csv").read_text()
+    assert table.startswith("a\n<i>0</i>\n<i>1</i>\n")

@@ -30,16 +30,15 @@ x: int = 3  # a number
 out: str = ""  # folder
 """
 START = """import pandas as pd
-from matplotlib.figure import Figure
+from mome.evaluate.claims import make_part
+from mome.figures.arms import plot_language_bars
 from mome.runs.record import start_run
 run = start_run("09_toy", scale=scale, corpus=corpus, languages=languages, overrides=overrides, x=x, out=out)
 """
 WORK = """run.build(needs)
 run.table(pd.DataFrame({"square": [x * x]}), "squares")
-figure = Figure()
-figure.add_subplot().plot([x, x * x])
-run.figure(figure, "line", "A line.")
-run.finding(f"The square is {x * x}.", "holds", "C1")
+run.figure("bars", "Bars.", plot_language_bars, pd.Series({"en": x, "fr": x * x}), "squares")
+run.claim("C1", f"The square is {x * x}.", [make_part("is a number", True, "")])
 """
 END = "run.complete({'square': x * x})"
 FAIL, STOP, MEND, FAIL_AGAIN = "1 / 0", "raise KeyboardInterrupt", "x + 1", "2 / 0"

@@ -1,0 +1,76 @@
+"""The committed reference: one run at laptop scale, its claims and the data of its figures."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from mome.config import repository
+from mome.evaluate.claims import ANSWERS
+from mome.store import read_json
+
+SCALE = "laptop"
+SAME = ("scale", "corpus", "languages", "seeds", "split_seeds", "split", "overrides")  # what is compared
+
+
+def reference_dir() -> Path:
+    return repository() / "figures" / SCALE
+
+
+def read_reference() -> tuple[dict, list[dict]]:
+    """Return what is told of the reference's command, and its notebooks' entries in the order of their names.
+    """
+    entries = [read_json(path) for path in sorted(reference_dir().glob("entry_*.json"))]
+    command = reference_dir() / "command.json"
+    return read_json(command) if command.exists() else {}, entries
+
+
+def compare_with_reference(entry: dict) -> pd.DataFrame:
+    """Return a line for each part of an entry's claims: the answer and numbers here, there, and agreement.
+
+    Two numbers agree where they are no further apart than their intervals together allow (root of the sum of
+    squares); of a single seed that is what the reference's seeds differ by.
+    """
+    there = {(finding["claim"], part["asks"]): part for other in read_reference()[1]
+             if other["notebook"] == entry["notebook"] for finding in other["findings"] if finding["claim"]
+             for part in finding["parts"]}
+    rows = [{"claim": finding["claim"], "asks": part["asks"], "here": tell(part),
+             "reference": tell(there.get((finding["claim"], part["asks"]))),
+             "says": agree(part, there.get((finding["claim"], part["asks"])))}
+            for finding in entry["findings"] if finding["claim"] for part in finding["parts"]]
+    return pd.DataFrame(rows, columns=["claim", "asks", "here", "reference", "says"])
+
+
+def tell(part: dict | None) -> str:
+    """Return a part's answer with its difference and interval."""
+    if part is None:
+        return "not there"
+    answer = ANSWERS[part["answer"]]
+    if "difference" not in part:
+        return answer
+    low, high = part["low"], part["high"]
+    interval = "" if low is None or math.isnan(low) else f" ({low:+.3f} to {high:+.3f})"
+    return f"{answer}: {part['difference']:+.3f}{interval}"
+
+
+def agree(here: dict, there: dict | None) -> str:
+    """Return agrees, disagrees or, where there is no interval there, whether the answers are the same."""
+    if there is None:
+        return "nothing to compare"
+    if "difference" in here and there.get("high") is not None:
+        half, is_one = there["high"] - there["difference"], here["seeds"] < 2
+        own = half * math.sqrt(there["seeds"]) if is_one else here["high"] - here["difference"]
+        room = math.hypot(half, own)  # a single seed is as far off as those there are from each other
+        return "agrees" if abs(here["difference"] - there["difference"]) <= room else "disagrees"
+    return "same answer" if here["answer"] == there["answer"] else "other answer"
+
+
+def describe_differences(entry: dict) -> str:
+    """Return in what this run differs from the reference, apart from its numbers."""
+    others = [other for other in read_reference()[1] if other["notebook"] == entry["notebook"]]
+    if not others:
+        return "There is no committed reference of this notebook yet."
+    mine, theirs = entry["parameters"], others[0]["parameters"]
+    told = [f"{name} {mine.get(name)!r} here, {theirs.get(name)!r} there" for name in SAME
+            if mine.get(name) != theirs.get(name)]
+    return f"Reference {others[0]['run']}: {'; '.join(told) or 'the same question on the same text'}."
