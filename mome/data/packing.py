@@ -126,7 +126,8 @@ def select_documents(documents: pd.DataFrame, *, common_articles: bool, validati
         if not ((selected.language == language) & (selected.split == split)).any():
             story = ", ".join(f"{step} {len(texts[step, language])}" for step in stages)
             raise ValueError(f"language {language!r} has no {split} article ({story}); give more text, an "
-                             f"article of lines of its own for each split ({validation_fraction=}, {test_fraction=})")
+                             f"article of lines of its own for each split ({validation_fraction=}, "
+                             f"{test_fraction=})")
     return selected, {"steps": steps, "removed": removed, "copies": copies}
 
 
@@ -139,7 +140,8 @@ def build_dataset(documents: pd.DataFrame, folder: Path, *, vocab_size: int, con
 
     Of a held-out article with more than `held_out_tokens` a piece is kept (`cut_pieces`): many articles tell
     more than a few long ones. A `tokenizer` is given where models of another data set are to read the text.
-    Raises ValueError for a split without text of a language, a vocabulary that the text does not support, a balance out of reach.
+    Raises ValueError for a split without text of a language, a vocabulary that the text does not support, a
+    balance out of reach.
     """
     languages = list(dict.fromkeys(documents.language))
     table, tables = select_documents(documents, common_articles=common_articles, split_seed=split_seed,

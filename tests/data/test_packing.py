@@ -466,7 +466,8 @@ def test_a_piece_begins_at_a_line_without_indentation_and_ends_with_a_line(cut):
         assert 40 < n_tokens <= 78
     assert packing.cut_piece(code, 0.0, tokenizer, 80).startswith("def f0")
     assert packing.cut_piece(code, 0.5, tokenizer, 10**6) == code
-    assert packing.cut_piece("x" * 5_000, 0.5, tokenizer, 30) == packing.cut_piece("x" * 5_000, 0, tokenizer, 30)
+    one_line = "x" * 5_000
+    assert packing.cut_piece(one_line, 0.5, tokenizer, 30) == packing.cut_piece(one_line, 0, tokenizer, 30)
 
 
 # What is refused
