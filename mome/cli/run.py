@@ -55,7 +55,7 @@ def run_command(only: str, out: str, dry_run: bool, workers: int, scheduler: str
 
 def plan_command(notebooks: list[str], workers: int, **given) -> None:
     planned = plan_run(notebooks, read_parameters(**given), runs_dir() / "planned")
-    print(describe_plan(make_plan([run.needs for run in planned]), workers or engine.count_workers()))
+    print(describe_plan(make_plan(planned), workers or engine.count_workers()))
 
 
 def sweep_command(what: str, pairs: list[str], out: str, dry_run: bool, workers: int, scheduler: str) -> int:
