@@ -112,13 +112,14 @@ class Training(Recipe):
             checkpoint=folder / store.CHECKPOINT, checkpoint_seconds=checkpoint_seconds())
         return model, history
 
-    def score_curve(self, model, forward, rows: int = 0, languages=None) -> dict[str, float]:
+    def score_curve(self, model, forward, rows: int = 0, languages=None,
+                    split: str = CURVE_SPLIT) -> dict[str, float]:
         """Return {language: nats per token} on a few held-out rows of each: the curve's, or other ones."""
         from mome.evaluate.scores import summarize
         from mome.evaluate.uses import score_model
 
         rows = rows or self.curve_rows
-        scores = score_model(model, forward, self.data.open(), CURVE_SPLIT, rows, languages)
+        scores = score_model(model, forward, self.data.open(), split, rows, languages)
         return summarize(scores).set_index("language").nats_per_token.to_dict()
 
     def history(self, **columns):
