@@ -12,14 +12,16 @@ from mome.languages import language_name
 
 
 def plot_arms(table: pd.DataFrame, value: str, label: str, *, arm: str = "arm", panel: str = "language",
-              log: bool = False, bounds: dict[str, dict[str, float]] | None = None) -> plt.Figure:
+              log: bool = False, bounds: dict[str, dict[str, float]] | None = None,
+              label_width: float = 2.2) -> plt.Figure:
     """Every seed as a point, the mean as a bar, a 95 % t interval for two seeds or more; a panel per `panel`.
 
     With `log` the axis is logarithmic and mean and interval are taken of logarithms, as suits perplexity.
-    `bounds` maps a name to {panel value: level}, drawn as a dashed line.
+    `bounds` maps a name to {panel value: level}, drawn as a dashed line. `label_width`, in inches, is the room
+    for the arms' names.
     """
     panels, arms = list(table[panel].unique()), list(table[arm].unique())[::-1]
-    figure, axes = style.start_panels(len(panels), 2.2 + 2.9 * len(panels), 1.5 + 0.42 * len(arms))
+    figure, axes = style.start_panels(len(panels), label_width + 2.9 * len(panels), 1.5 + 0.42 * len(arms))
     colors = style.language_palette(panels) if panel == "language" else dict.fromkeys(panels, style.BLUE)
     for ax, (name, color) in zip(axes, colors.items(), strict=True):
         part = table[table[panel] == name]
@@ -49,14 +51,14 @@ def draw_seeds(ax: plt.Axes, values: np.ndarray, height: float, color: str, log:
 
 
 def plot_differences(comparisons: pd.DataFrame, label: str, margin: float | None = None) -> plt.Figure:
-    """Each arm minus its baseline, mean and 95 % interval, best on top; filled where the interval has no 0.
+    """Each arm minus its baseline, mean and 95 % interval, best on top; hollow where it cannot tell.
 
     Columns: those of `compare_arms`. One seed has no interval, only its mean. `margin` is shaded.
     """
     table = comparisons.sort_values("difference", ascending=False).reset_index(drop=True)
     _, ax = plt.subplots(figsize=(7.8, 1.2 + 0.33 * len(table)))
     looks = {"better": {"color": style.GREEN}, "worse": {"color": style.ORANGE},
-             "cannot tell": {"color": "#7F7F7F", "mfc": "white"}}
+             "equal": {"color": "#7F7F7F"}, "cannot tell": {"color": "#7F7F7F", "mfc": "white"}}
     for height, row in enumerate(table.itertuples()):
         ax.plot([row.low, row.high], [height, height], color=looks[row.verdict]["color"], lw=1.6)
         ax.plot(row.difference, height, "o", ms=6.5, **looks[row.verdict])

@@ -55,8 +55,9 @@ class Switches(Table):
             check_range("prefixes", prefix, 1, whole=True)
 
     @classmethod
-    def of(cls, setting, variant: str, seed: int, prefixes) -> Switches:
-        return cls(RoutedMoE.of(setting, variant, seed), max(8, setting.scale.evaluation_rows // 4), prefixes)
+    def of(cls, setting, variant: str, seed: int, prefixes, split: str = SPLIT) -> Switches:
+        rows = max(8, setting.scale.evaluation_rows // 4)
+        return cls(RoutedMoE.of(setting, variant, seed), rows, prefixes, split)
 
     def tabulate(self):
         import pandas as pd
@@ -115,10 +116,11 @@ class Changes(Table):
                              f"allowed; they must add an expert to {host.title}, and take one from it")
 
     @classmethod
-    def of(cls, setting, model: RoutedMoE, added: Data, removed: str) -> Changes:
+    def of(cls, setting, model: RoutedMoE, added: Data, removed: str, split: str = SPLIT) -> Changes:
         host, router = model.model, FittedRouter.of(setting, (added,))
         enlarged = RoutedMoE(host, router, AddedExpert.of(setting, host, added))
-        return cls(model, enlarged, Expert(host, removed), max(8, setting.scale.evaluation_rows // 4))
+        rows = max(8, setting.scale.evaluation_rows // 4)
+        return cls(model, enlarged, Expert(host, removed), rows, split)
 
     @property
     def added(self) -> Data:
