@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 from mome.config import store_dir
 
 _checked: set[Path] = set()
-PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "scikit-learn", "accelerate", "numpy")
+PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "scikit-learn", "accelerate", "numpy",
+            "matplotlib", "seaborn")
 CHECKPOINT = "checkpoint.safetensors"
 
 

@@ -3,20 +3,27 @@
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
-from mome.config import notebook_paths
+from mome.config import notebook_paths, repository
+from mome.figures.style import set_style
 from mome.plan import make_plan
 from mome.recipe import collect
+from mome.runs import CLAIMS
+from mome.runs.drawing import save_figure
 from mome.runs.needs import read_needs
 from mome.runs.parameters import check_parameters
+from mome.runs.publish import publish
+from mome.runs.reference import read_reference
+from mome.store import versions
 
 PATHS, NUMBERED = notebook_paths(), notebook_paths(is_numbered=True)
-CLAIMS = ("C1", "C2", "C3", "C4", "C5")
 SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 9_000, "teacher_tokens": 20_000,
          "student_tokens": 5_000, "evaluation_rows": 16, "curve_rows": 8, "router_rows": 150,
          "targets_per_token": 8}
@@ -97,6 +104,43 @@ def test_every_need_of_the_run_is_there_and_the_same_command_builds_nothing(fini
         values = json.loads((finished_run / path.stem / "config.json").read_text())["parameters"]
         needs = read_needs(path, {**values, "out": ""})
         assert collect(needs) and not make_plan(needs).missing
+
+
+def test_a_figure_is_drawn_again_from_its_data_byte_for_byte_outside_of_the_notebook(finished_run, tmp_path):
+    set_style()
+    plt.switch_backend("Agg")
+    for folder in finished_run.glob("0*"):
+        entry = json.loads((folder / "metrics.json").read_text())
+        for figure in (entry["figures"][0], entry["figures"][-1]):
+            path = folder / "figures" / f"{figure['name']}.json"
+            save_figure(path.read_text(), entry["run"], tmp_path / "again.png")
+            plt.close("all")
+            assert (tmp_path / "again.png").read_bytes() == path.with_suffix(".png").read_bytes(), path
+
+
+def test_figures_and_claims_in_the_repository_are_what_publish_makes_of_the_reference(tmp_path, monkeypatch):
+    _, entries = read_reference()
+    shutil.copytree(repository() / "figures", tmp_path / "figures")
+    shutil.copy(repository() / "README.md", tmp_path)
+    for module in ("publish", "reference"):
+        monkeypatch.setattr(f"mome.runs.{module}.repository", lambda: tmp_path)
+    drawn_by, now = entries[0]["versions"], versions()
+    is_same = all(drawn_by.get(name) == now[name] for name in ("matplotlib", "seaborn", "numpy"))
+    publish()
+    for path in [*tmp_path.glob("figures/*"), tmp_path / "README.md"]:
+        there = repository() / path.relative_to(tmp_path)
+        assert there.exists()
+        if path.is_file() and (is_same or path.suffix == ".md"):
+            assert there.read_bytes() == path.read_bytes(), path
+
+
+def test_a_claim_is_told_in_25_words_at_most_and_by_its_parts(finished_run):
+    ran = [json.loads(path.read_text()) for path in finished_run.glob("*/metrics.json")]
+    for entries in (ran, read_reference()[1]):
+        claims = [finding for entry in entries for finding in entry["findings"] if finding["claim"]]
+        assert sorted(finding["claim"] for finding in claims) == sorted(CLAIMS)
+        for finding in claims:
+            assert len(finding["text"].split()) <= 25 and finding["parts"], finding["text"]
 
 
 def test_the_report_is_one_self_contained_page_with_every_figure_and_claim(finished_run):

@@ -189,6 +189,8 @@ def find_added(setting, language: str, corpus: str = "auto") -> Data:
         raise ValueError(f"added_language={language!r} is not allowed; {' and '.join(candidates)} lack it")
     found, _ = find_corpus(name, [language], setting.scale)
     # Held out of a corpus as small as `mini`, a usual share leaves next to nothing.
-    fraction = max(0.2 if found.source == "mini" else 0.0, setting.scale.validation_fraction)
+    least = 0.2 if found.source == "mini" else 0.0
+    fractions = {name: max(least, getattr(setting.scale, name))
+                 for name in ("validation_fraction", "test_fraction")}
     return Data.of(setting, corpus=found, languages=[language], common_articles=False, shares="equal",
-                   validation_fraction=fraction, read_by=Data.of(setting))
+                   read_by=Data.of(setting), **fractions)

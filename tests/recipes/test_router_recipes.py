@@ -164,7 +164,8 @@ def test_a_router_on_another_tokenizer_s_ids_is_refused(tiny_setting, monkeypatc
 
 def test_a_router_knows_the_languages_of_added_data(tiny_setting):
     host, corpus = Data.of(tiny_setting), find_corpus("mini", ["it"], tiny_setting.scale)[0]
-    added = Data.of(tiny_setting, corpus=corpus, languages=["it"], validation_fraction=0.2, read_by=host)
+    added = Data.of(tiny_setting, corpus=corpus, languages=["it"], validation_fraction=0.2,
+                    test_fraction=0.2, read_by=host)
     recipe = FittedRouter.of(tiny_setting, (added,))
     build_here(recipe)
     router, rows = recipe.open(), added.open().rows("validation")

@@ -43,7 +43,7 @@ def letters():
 def short(pack):
     """Data of two languages whose rows have an odd number of tokens."""
     return pack(["en", "fr"], vocab_size=500, context=33, tokens_per_language=5_000, validation_fraction=0.1,
-                split_seed=0)
+                test_fraction=0.1, split_seed=0)
 
 
 # Texts of any length
