@@ -1,4 +1,4 @@
-"""Figures of distillation: alpha and both terms while training, the cache, budgets, the microscope."""
+"""Figures of distillation: alpha and both terms while training, steadiness, cache, budgets, microscope."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,7 +6,7 @@ import pandas as pd
 
 from mome.evaluate.intervals import mean_interval
 from mome.figures import style
-from mome.figures.arms import draw_curves
+from mome.figures.arms import draw_curves, draw_seeds, plot_matrix
 
 
 def plot_alpha_traces(history: pd.DataFrame) -> plt.Figure:
@@ -84,22 +84,81 @@ def plot_budgets(table: pd.DataFrame, gains: pd.DataFrame, teacher: float) -> pl
     for ax in (levels, gap):
         style.set_log_ticks(ax, (table.tokens / 1e3).round(1))
         ax.set(xlabel="thousand tokens that the student reads (log scale)", xmargin=0.1, ymargin=0.15)
-    levels.set(title="what students reach", ylabel=f"validation nats per token ({style.LOWER})")
+    levels.set(title="what students reach", ylabel=f"held-out nats per token ({style.LOWER})")
     gap.set(title="what the teacher saves them", ylabel=f"nats per token ({style.HIGHER})")
     levels.legend(fontsize=8.5)
     return levels.figure
 
 
 def plot_loss_by_position(table: pd.DataFrame, alpha: float) -> plt.Figure:
-    """Hard-label and KD part of each token's loss, percent. Columns: those of `loss_by_position`."""
-    total = (alpha * table.ce + (1 - alpha) * table.kd).sum() / 100
+    """Hard-label and KD part of each token's loss, percent; hatched what the teacher's own entropy makes of it.
+
+    Columns: those of `loss_by_position`.
+    """
+    total, beta = (alpha * table.ce + (1 - alpha) * table.kd).sum() / 100, 1 - alpha
     shares = pd.DataFrame({f"hard label, alpha = {alpha:g}": alpha * table.ce / total,
-                           f"teacher, 1 - alpha = {1 - alpha:g}": (1 - alpha) * table.kd / total})
-    size, colors = (max(7.0, 0.3 * len(table)), 3.8), [style.BLUE, style.ORANGE]
+                           f"teacher, 1 - alpha = {beta:g}": beta * (table.kd - table.entropy) / total,
+                           "of it the teacher's own entropy": beta * table.entropy / total})
+    size, colors = (max(7.0, 0.3 * len(table)), 3.8), [style.BLUE, style.ORANGE, "white"]
     ax = shares.plot.bar(stacked=True, figsize=size, width=0.8, color=colors, xlabel="token to predict",
                          ylabel="share of the sequence's loss, percent")
+    for bar in ax.containers[2]:
+        bar.set(hatch="////", edgecolor=style.ORANGE, linewidth=0.5)
     ax.set_xticks(range(len(table)), map(style.visible, table.token), size=8, family="monospace")
-    ax.set_xlim(-0.7, len(table) - 0.3)
+    ax.set(xlim=(-0.7, len(table) - 0.3), ylim=(0, 1.15 * shares.sum(axis=1).max()))
     ax.grid(axis="x", visible=False)
-    ax.legend(loc="upper right", fontsize=8.5, ncols=2)
+    ax.legend(loc="upper right", fontsize=8.5, ncols=3)
     return ax.figure
+
+
+def plot_steadiness(cycles: pd.DataFrame, wobble: pd.DataFrame, nats: pd.DataFrame,
+                    margin: float) -> plt.Figure:
+    """Each way of alternating against both losses in every step (the line): three measures, points are seeds.
+
+    `cycles`: arm, seed, tokens, ratio, formula (traces over alpha 0.5's; the formula's mean is a diamond).
+    `wobble`, `nats`: arm, seed, difference (from alpha 0.5). `margin` is shaded about no difference in both.
+    """
+    arms = list(cycles.arm.unique())[::-1]
+    figure, axes = style.start_panels(3, 12.4, 1.5 + 0.62 * len(arms))
+    tokens = sorted(cycles.tokens.unique())
+    colors = dict(zip(tokens, ("#7F7F7F", *style.SERIES_COLORS[1:]), strict=False))
+    for height, arm in enumerate(arms):
+        part = cycles[cycles.arm == arm]
+        draw_seeds(axes[0], part.groupby("seed").ratio.apply(lambda x: np.exp(np.log(x).mean())).to_numpy(),
+                   height, style.BLUE, log=True)
+        for number, (read, seeds) in enumerate(part.groupby("tokens")):
+            axes[0].scatter(seeds.ratio, height - 0.12 - 0.07 * number + 0 * seeds.ratio, s=16, lw=0,
+                            color=colors[read])
+        axes[0].plot(part.formula.mean(), height, "D", ms=6, mfc="none", mec=style.ORANGE, zorder=5)
+        for ax, table in zip(axes[1:], (wobble, nats), strict=True):
+            draw_seeds(ax, table[table.arm == arm].difference.to_numpy(), height, style.BLUE, log=False)
+    for read, color in colors.items():
+        axes[0].plot([], [], "o", ms=4, color=color, label=f"{read / 1e3:g}" if read else "untrained")
+    axes[0].plot([], [], "D", mfc="none", mec=style.ORANGE, label="formula")
+    titles = {"a cycle's gradient, at one set of weights": "trace of its covariance over alpha 0.5's",
+              "held-out loss around its trend": "standard deviation, nats more than alpha 0.5",
+              "quality at the end": f"nats per token more than alpha 0.5 ({style.LOWER})"}
+    for ax, (title, label) in zip(axes, titles.items(), strict=True):
+        ax.axvline(ax is axes[0], color="black", lw=1)
+        ax.set(title=title, xlabel=label, ylim=(-0.7, len(arms) - 0.3), xmargin=0.15)
+        if ax is not axes[0]:
+            ax.axvspan(-margin, margin, color="grey", alpha=0.15, lw=0)
+    axes[0].set_yticks(range(len(arms)), arms)
+    axes[0].legend(fontsize=7.5, title="thousand tokens read", title_fontsize=7.5, loc="best")
+    return figure
+
+
+def plot_seed_grid(grid: pd.DataFrame, parts: pd.Series) -> plt.Figure:
+    """What a seed changes: nats by initialisation (rows) and order of text, and how much each spreads.
+
+    `grid`: nats per token, indexed by both seeds. `parts`: standard deviations by their names.
+    """
+    _, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.2))
+    plot_matrix(grid, label="nats per token", row_label="seed of the weights",
+                column_label="seed of the order of text", form=".3f", ax=left)
+    right.barh(list(parts.index), parts, color=[style.BLUE, style.GREEN, "#7F7F7F"][:len(parts)], height=0.55)
+    style.annotate_bars(right, "{:.4f}")
+    right.set(xlabel="standard deviation, nats per token", xmargin=0.2)
+    right.invert_yaxis()
+    right.grid(axis="y", visible=False)
+    return left.figure

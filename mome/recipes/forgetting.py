@@ -53,7 +53,7 @@ class Stage(Student):
 
     def plan_rows(self, data):
         pools = [self.list_rows(data, language) for language in self.earlier]
-        return plan_replay(super().plan_rows(data), pools, self.replay, self.seed)
+        return plan_replay(super().plan_rows(data), pools, self.replay, self.text_seed)
 
     def make_loss(self, forward, **second):
         if self.second_share:
@@ -91,7 +91,7 @@ class Session(Student):
         return f"session {' '.join(f'{name} {share:g}' for name, share in self.shares)} seed {self.seed}"
 
     def plan_rows(self, data):
-        shares, rng, parts = dict(self.shares), np.random.default_rng([self.seed, 2]), []
+        shares, rng, parts = dict(self.shares), np.random.default_rng([self.text_seed, 2]), []
         sums = np.cumsum([0.0, *(shares[name] for name in self.languages)])
         borders = np.round(sums / sum(shares.values()) * (self.steps * self.batch_size)).astype(int)
         for rows, n in zip(self.list_groups(data), np.diff(borders), strict=True):

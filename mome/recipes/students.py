@@ -152,7 +152,8 @@ class Student(Training):
             words.append(f"T {loss.temperature:g}")
         if self.targets and self.targets.tail != "drawn":
             words.append(f"{self.targets.tail} tail")
-        return " ".join([*words, f"{self.steps} steps", f"seed {self.seed}"])
+        words += [f"{self.steps} steps", f"seed {self.seed}"]
+        return " ".join([*words, *([] if self.order_seed is None else [f"order {self.order_seed}"])])
 
     def make_model(self):
         return self.start_from.open() if self.start_from else super().make_model()

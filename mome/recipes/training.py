@@ -29,6 +29,7 @@ class Training(Recipe):
 
     Unless a kind of training says otherwise: a GPT-2 from scratch, on hard labels, on batches balanced over
     the data's languages. Its history has a curve: scored `evaluations` times on `curve_rows` rows a language.
+    `seed` draws the weights, and the order of the text unless `order_seed` does.
     """
 
     device = "gpu"
@@ -44,14 +45,22 @@ class Training(Recipe):
     curve_rows: int
     evaluations: int
     seed: int = 0
+    order_seed: int | None = None
 
     def check(self) -> None:
         for name in ("steps", "batch_size", "micro_batch_size", "curve_rows", "evaluations"):
             check_range(name, getattr(self, name), 1, whole=True)
-        check_range("seed", self.seed, 0, 2**31 - 1, whole=True)
+        for name, seed in (("seed", self.seed), ("order_seed", self.text_seed)):
+            check_range(name, seed, 0, 2**31 - 1, whole=True)
+        object.__setattr__(self, "order_seed", None if self.text_seed == self.seed else self.order_seed)
         check_choice("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
         checkpoint_seconds()  # both said now, not in the first training
         check_switches(self.mixed_precision)
+
+    @property
+    def text_seed(self) -> int:
+        """The seed of the order of the text."""
+        return self.seed if self.order_seed is None else self.order_seed
 
     def make_model(self):
         """Return the model before its first step."""
@@ -67,7 +76,7 @@ class Training(Recipe):
         """Return the batches (steps, B), row numbers of the training split."""
         from mome.train.batches import plan_batches
 
-        return plan_batches(self.list_groups(data), self.steps, self.batch_size, self.seed)
+        return plan_batches(self.list_groups(data), self.steps, self.batch_size, self.text_seed)
 
     def make_loss(self, forward):
         """Return `loss_fn(model, batch, alpha)`, for a model on the training's device."""

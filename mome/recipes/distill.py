@@ -1,0 +1,108 @@
+"""Recipes of chapter 3 alone: its arms, what a seed changes, how much the gradient of a cycle varies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mome.checks import check_choice, check_range
+from mome.recipe import Table
+from mome.recipes.students import Objective, Student
+
+LUMPED, AS_CODED = EXTRAS = ("lumped tail", "forward KL, as its code divides")
+CROSSED_SEEDS = 3  # of a grid of seeds, which is built whole
+
+
+def vary_objective(alphas, schedules, losses, temperature: float, extras, context: int) -> dict:
+    """Return {arm: objective}: fixed weights, schedules, losses, and what `EXTRAS` names."""
+    arms = {f"alpha {alpha:g}": Objective(alpha=alpha) for alpha in sorted(alphas)}
+    arms |= {name.replace("_", " "): Objective(schedule=name, alpha=1) for name in schedules}
+    for name in losses:
+        kd_temperature, told = (temperature, f", T = {temperature:g}") if name == "forward_kl" else (1, "")
+        arms[name.replace("_", " ") + told] = Objective(name, temperature=kd_temperature)
+    for name in extras:
+        check_choice("extras", name, EXTRAS)
+        divided = Objective("forward_kl", alpha=1 / context, temperature=temperature)
+        arms[name] = divided if name == AS_CODED else Objective()
+    return arms
+
+
+def make_students(setting, language: str, arms: dict[str, Objective], asked, seeds) -> dict:
+    """Return {(arm, optimizer, share, seed): student} of a language, for each of `asked` and each seed."""
+    check_choice("language", language, setting.languages)
+    return {(arm, kind, share, seed): Student.of(
+        setting, [language], seed, arms[arm], tail="lumped" if arm == LUMPED else "drawn",
+        optimizer=setting.scale.make_optimizer(kind=kind), token_share=share)
+        for arm, kind, share in asked for seed in seeds}
+
+
+def cross_seeds(students: dict[int, Student]) -> dict[tuple[int, int], Student]:
+    """Return {(seed of the weights, seed of the order of text): student} of the first three seeds."""
+    seeds = list(students)[:CROSSED_SEEDS]
+    return {(one, other): replace(students[one], order_seed=other) for one in seeds for other in seeds}
+
+
+@dataclass(frozen=True)
+class CycleSpread(Table):
+    """How the gradient of two steps varies for each way of mixing both losses, at weights that stay as they
+    are: untrained ones, and those of each student.
+
+    Rows, losses and targets are the first student's, so that only the weights differ.
+    """
+
+    device = "gpu"
+
+    students: tuple[Student, ...]
+    half_batches: int = 64
+
+    def check(self) -> None:
+        check_range("half_batches", self.half_batches, 8, whole=True)
+        if not self.students or self.students[0].objective.kd_loss is None:
+            raise ValueError(f"students={[student.title for student in self.students]!r} are not allowed; "
+                             "the first must have a teacher's loss")
+        if len({(student.data, student.shape) for student in self.students}) > 1:
+            raise ValueError("students of several data sets or shapes are not allowed; give those of one")
+
+    @property
+    def title(self) -> str:
+        return f"cycle spread of {self.students[0].title}"
+
+    def tabulate(self):
+        """Return tokens (that the student has read, 0 untrained), arm, trace, formula (see `measure_cycles`)."""
+        import pandas as pd
+
+        from mome.evaluate.steadiness import measure_cycles
+
+        first, tables = self.students[0], []
+        for student in (None, *self.students):
+            model = first.make_model() if student is None else student.open()
+            tokens = student.steps * student.batch_size * student.data.context if student else 0
+            table = measure_cycles(self.take_gradients(model))
+            tables.append(table.assign(tokens=tokens)[["tokens", "arm", "trace", "formula"]])
+        return pd.concat(tables, ignore_index=True)
+
+    def take_gradients(self, model):
+        """Yield the gradients (N,) of half-batches under hard labels and under the teacher's loss."""
+        import numpy as np
+        import torch
+
+        from mome.train.batches import make_batch
+        from mome.train.device import find_device
+
+        first, device = self.students[0], find_device()
+        data, model = first.data.open(), model.to(device)
+        loss_fn, weights = first.make_loss(first.make_forward("train")), list(model.parameters())
+        rows = np.concatenate(first.list_groups(data))
+        rows = np.random.default_rng([first.text_seed, 3]).permutation(rows)
+        size = max(1, first.batch_size // 2)
+        for at in range(0, min(self.half_batches * size, len(rows) // size * size), size):
+            batch = make_batch(data.rows("train"), rows[at:at + size], device)
+            n_tokens, found = (batch["labels"] >= 0).sum(), []
+            for alpha in (1.0, 0.0):
+                gradient = torch.autograd.grad(loss_fn(model, batch, alpha)["loss"] / n_tokens, weights)
+                found.append(torch.cat([part.flatten() for part in gradient]))
+            yield tuple(found)
+
+    def work(self) -> float:
+        first = self.students[0]
+        per_pass = 3 * first.flops_to_score(max(1, first.batch_size // 2))
+        return (1 + len(self.students)) * 2 * self.half_batches * per_pass
