@@ -40,7 +40,7 @@ Made by the MoME workbook (`python -m mome data`), which implements arXiv:2407.1
 Training tokens over their shares ({shares}) differ by {difference:.2f} % of the largest (allowed:
 {max_diff_percent:g} %). An article {need} exist in all natural languages. Tokens are those of `tokenizer/`
 ({vocab_size:,} entries) with `<s>` and `</s>`; `dataset/` holds rows of {context}.
-## How the splits were drawn
+## The splits
 A hash of `split_seed` and article id draws the split, for all translations at once: {validation_fraction:.0%}
 of the articles are validation, which chooses, {test_fraction:.0%} are test, which gives the numbers that are
 reported. Held-out languages have as many tokens as the smallest of them. So that these are of many articles,
