@@ -17,8 +17,8 @@ def plot_arms(table: pd.DataFrame, value: str, label: str, *, arm: str = "arm", 
     """Every seed as a point, the mean as a bar, a 95 % t interval for two seeds or more; a panel per `panel`.
 
     With `log` the axis is logarithmic and mean and interval are taken of logarithms, as suits perplexity.
-    `bounds` maps a name to {panel value: level}, drawn as a dashed line. `label_width`, in inches, is the room
-    for the arms' names.
+    `bounds` maps a name to {panel value: level}, drawn as a dashed line. `label_width`, in inches, is the
+    room for the arms' names.
     """
     panels, arms = list(table[panel].unique()), list(table[arm].unique())[::-1]
     figure, axes = style.start_panels(len(panels), label_width + 2.9 * len(panels), 1.5 + 0.42 * len(arms))
@@ -47,7 +47,7 @@ def draw_seeds(ax: plt.Axes, values: np.ndarray, height: float, color: str, log:
     ax.scatter(values, np.full(len(values), height), s=22, color=color, alpha=0.55, zorder=3, lw=0)
     ax.plot([mean, mean], [height - 0.25, height + 0.25], color=color, lw=2.4, zorder=4)
     ax.plot([low, high], [height, height], color=color, lw=1.4)
-    style.annotate_points(ax, [f"{mean:.4g}"], [mean], [height + 0.25], rise=1)
+    style.annotate_points(ax, [f"{mean:#.4g}".rstrip(".")], [mean], [height + 0.25], rise=1)
 
 
 def plot_differences(comparisons: pd.DataFrame, label: str, margin: float | None = None) -> plt.Figure:

@@ -29,7 +29,8 @@ from mome.recipes.forgetting import (
     score_untrained,
 )
 from mome.recipes.modular import MoE
-from mome.recipes.students import HARD_LABELS, Objective, Student
+from mome.recipes.setting import open_setting
+from mome.recipes.students import HARD_LABELS, Objective, Student, make_dense
 from mome.recipes.teacher import Targets
 from mome.scales import Optimizer, Shape
 
@@ -169,6 +170,12 @@ def test_what_is_the_same_training_in_two_arms_is_one(tiny_setting):
     assert ple[0] == jeet[0] != common[0]
     assert not {stage.name for stage in ple[1:]} & {stage.name for stage in jeet}
     assert [stage.start_from for stage in ple] == [None, *ple[:3]]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop"])
+def test_a_balanced_session_is_the_dense_model_beside_the_experts(scale, own_home):
+    found = open_setting(scale, "mini", sorted(SHARES))
+    assert Student.of(found, found.languages).name == make_dense(found, "same active").name
 
 
 def test_orders_are_one_each_first_and_last_once_or_all_and_an_empty_one_is_the_languages_own():
