@@ -207,7 +207,9 @@ def test_a_probed_classifier_keeps_a_table_for_every_kind_of_odd_text_that_appli
     assert len(probed["answers"]) == n_known + probed["strangers"].n_rows.sum()
     of_test = ProbedClassifier.of(Data.of(tiny_setting), OWN, 100, strangers, "test")
     build_here(of_test)
-    assert of_test.commented.split == "test"
+    plain, usual = (np.array(list(recipe.open().rows[0])).tolist()  # code without a comment
+                    for recipe in (of_test.commented, CommentedRows(Data.of(tiny_setting))))
+    assert plain != usual
     n_known = len(Data.of(tiny_setting).open().rows("test"))
     assert len(of_test.open()["answers"]) == n_known + probed["strangers"].n_rows.sum()
     assert of_test.open()["mixes"].n_rows.sum() > probed["mixes"].n_rows.sum()
