@@ -1,21 +1,25 @@
 # Two commands: `make workbook` runs everything, `make test` checks everything.
 PYTHON ?= python3
 SCALE ?= laptop
-SEEDS ?= 0
+SEEDS ?= 0,1,2
 CORPUS ?= auto
 VENV := .venv
-RUN := $(VENV)/bin/python -m mome run --corpus $(CORPUS) --seeds $(SEEDS)
+RUN := $(VENV)/bin/python -m mome run --corpus $(CORPUS)
 
-.PHONY: workbook smoke plan test lowest lab clean
+.PHONY: workbook smoke study plan test lowest lab clean
 
 workbook: $(VENV)/installed
-	$(RUN) --scale $(SCALE)
+	$(RUN) --scale $(SCALE) --seeds $(SEEDS)
 
 plan: $(VENV)/installed
-	$(RUN) --scale $(SCALE) --dry-run
+	$(RUN) --scale $(SCALE) --seeds $(SEEDS) --dry-run
 
 smoke: $(VENV)/installed
-	$(RUN) --scale smoke
+	$(RUN) --scale smoke --seeds 0,1
+
+# The full grid: every loss, schedule, order and remedy, both optimizers. Hours.
+study: $(VENV)/installed
+	$(VENV)/bin/python -m mome sweep notebooks/study.yaml
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import heapify, heappop, heappush
 from statistics import median
 
 from mome import store
@@ -10,7 +11,7 @@ from mome.board import format_seconds
 from mome.config import store_dir
 from mome.recipe import Recipe, collect, list_ancestors
 
-FLOPS_PER_SECOND = 7e10  # of one core, for kinds of which this store has built none yet
+FLOPS_PER_SECOND = 1.1e11  # of one core, for kinds of which this store has built none yet
 SECONDS_PER_TASK = 0.3
 SECONDS_TO_START = 8.0  # the cluster, and the libraries in its workers
 
@@ -46,9 +47,29 @@ class Plan:
         return after
 
     def wall(self, workers: int) -> float:
-        """Return about how many seconds a build takes with so many workers."""
-        longest = max(self.sum_seconds(self.chain), sum(self.seconds.values()) / workers)
-        return SECONDS_TO_START + longest if self.missing else 0.0
+        """Return about how many seconds a build takes with so many workers, each at one recipe at a time.
+
+        As the engine works: of what is ready, that comes first which the longest chain waits for.
+        """
+        first, children = self.priority(), {recipe.name: [] for recipe in self.missing}
+        waits: dict[str, int] = {}
+        for recipe in self.missing:
+            parents = {parent.name for parent in recipe.parents().values()} & children.keys()
+            waits[recipe.name] = len(parents)
+            for name in parents:
+                children[name].append(recipe.name)
+        ready, running, now = [(-first[name], name) for name in waits if not waits[name]], [], 0.0
+        heapify(ready)
+        while ready or running:
+            while ready and len(running) < workers:
+                name = heappop(ready)[1]
+                heappush(running, (now + self.seconds[name], name))
+            now, done = heappop(running)
+            for name in children[done]:
+                waits[name] -= 1
+                if not waits[name]:
+                    heappush(ready, (-first[name], name))
+        return SECONDS_TO_START + now if self.missing else 0.0
 
 
 def make_plan(needs) -> Plan:

@@ -96,7 +96,9 @@ class Scale(Values):
     warmup_fraction: float = 0.05
     weight_decay: float = 0.05
     max_grad_norm: float = 0.0  # no clipping
-    validation_fraction: float = 0.06
+    validation_fraction: float = 0.06  # of all articles
+    test_fraction: float = 0.2
+    held_out_tokens: int = 1_536  # most of a held-out article
     max_diff_percent: float = 5.0  # most that training tokens may differ, in percent of the largest
     common_articles: bool = True  # keep an article only when every natural language has it
     near_duplicates: float = 0.5  # Jaccard similarity from which a training text counts as a copy
@@ -114,7 +116,9 @@ class Scale(Values):
         for name in ("muon_lr", "adamw_lr", "adamw_teacher_lr"):
             check_range(name, getattr(self, name), 1e-8)
         self.make_optimizer()  # which checks the rest of its values
-        check_range("validation_fraction", self.validation_fraction, 0.001, 0.4)
+        for name in ("validation_fraction", "test_fraction"):
+            check_range(name, getattr(self, name), 0.001, 0.4)
+        check_range("held_out_tokens", self.held_out_tokens, 16, whole=True)
         check_range("max_diff_percent", self.max_diff_percent, 0.01, 100)
         check_range("near_duplicates", self.near_duplicates, 0.1, 1)
         check_shares(self.shares)
@@ -154,7 +158,7 @@ SCALES = {scale.name: scale for scale in (
           expert=Shape(2, 2, 48, False), batch_size=8, teacher_batches=1, micro_batch_size=8,
           teacher_tokens=240_000, student_tokens=18_000, optimizer="muon", muon_lr=8e-3, adamw_lr=2e-3,
           adamw_teacher_lr=1e-3, targets_per_token=16, evaluation_rows=48, curve_rows=6, evaluations=3,
-          router_rows=400),
+          router_rows=400, test_fraction=0.12),
     Scale("laptop", 520_000, 4_096, 128, teacher=Shape(4, 4, 192, False), student=Shape(2, 4, 96, False),
           expert=Shape(2, 4, 96, False), batch_size=4, teacher_batches=2, micro_batch_size=4,
           teacher_tokens=1_200_000, student_tokens=128_000, optimizer="muon", muon_lr=4e-3, adamw_lr=1e-3,
@@ -166,7 +170,7 @@ SCALES = {scale.name: scale for scale in (
           teacher_tokens=6_000_000_000, student_tokens=1_500_000_000, optimizer="adamw", muon_lr=4e-3,
           adamw_lr=5e-4, adamw_teacher_lr=3e-4, targets_per_token=64, evaluation_rows=2_000, curve_rows=500,
           evaluations=16, router_rows=20_000, other_lr=0.0, betas=(0.9, 0.95), max_grad_norm=1.0,
-          mixed_precision="bf16"))}
+          test_fraction=0.1, held_out_tokens=16_384, mixed_precision="bf16"))}
 
 
 def resolve_scale(scale: str, overrides: dict | None = None) -> Scale:

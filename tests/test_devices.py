@@ -35,7 +35,7 @@ LANGUAGES = ["no", "to", "py"]
 SMALL = TINY | {"batch_size": 6, "micro_batch_size": 3, "tokens_per_language": 5_000, "student_tokens": 600,
                 "teacher_tokens": 2_000, "evaluation_rows": 4, "curve_rows": 2, "router_rows": 20}
 LONG = SMALL | {"context": 1_024, "tokens_per_language": 30_000, "validation_fraction": 0.2,
-                "vocab_size": 300, "batch_size": 3}
+                "test_fraction": 0.2, "vocab_size": 300, "batch_size": 3}
 COMMON = {"languages": LANGUAGES, "overrides": SMALL, "scale": "smoke"}
 CHOSEN = {
     "02_router_comparison": {"classifiers": ["multinomial_nb", "logistic_regression"], "prefixes": [2, 8],

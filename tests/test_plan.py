@@ -35,12 +35,14 @@ def test_the_critical_path_is_the_longest_chain_and_comes_first(own_home, monkey
     assert values(order) == [1, 2, 9, 3, 4]
 
 
-def test_a_build_takes_the_chain_or_all_work_over_the_workers_whichever_is_longer(own_home, monkeypatch):
-    monkeypatch.setattr(Number, "work", lambda self: 10 * planning.FLOPS_PER_SECOND)
-    found = make_plan([Number(1), Number(2), Number(3, parts=(Number(2),))])
-    each = 10 + planning.SECONDS_PER_TASK
-    assert found.wall(1) == pytest.approx(planning.SECONDS_TO_START + 3 * each)
-    assert found.wall(2) == found.wall(8) == pytest.approx(planning.SECONDS_TO_START + 2 * each)
+def test_a_build_takes_what_workers_take_that_always_choose_the_longest_chain(own_home, monkeypatch):
+    monkeypatch.setattr(planning, "SECONDS_PER_TASK", 0)
+    monkeypatch.setattr(planning, "SECONDS_TO_START", 5)
+    monkeypatch.setattr(Number, "work", lambda self: self.value * planning.FLOPS_PER_SECOND)
+    chain = Number(3, parts=(Number(4),))  # 7 seconds
+    found = make_plan([Number(2), Number(6), chain])
+    # Two workers: 4 and 6 first; at 4 the chain goes on to 7, at 6 the other takes 2 until 8.
+    assert [found.wall(workers) for workers in (1, 2, 3, 8)] == [5 + 15, 5 + 8, 5 + 7, 5 + 7]
     assert make_plan([]).wall(2) == 0
 
 

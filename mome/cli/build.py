@@ -20,7 +20,9 @@ OPTIONS = (
     ("tokens-per-language", int, "most training tokens of each language"),
     ("max-diff-percent", float, "most that languages' training tokens may differ, in percent of the largest"),
     ("near-duplicates", float, "Jaccard similarity from which a training text is a copy of a held-out one"),
-    ("validation-fraction", float, "share of the articles for validation, and as many for test"),
+    ("validation-fraction", float, "share of the articles for validation"),
+    ("test-fraction", float, "share of the articles for test"),
+    ("held-out-tokens", int, "most tokens of a held-out article; of a longer one a piece is kept"),
     ("vocab-size", int, "entries of the tokenizer"), ("context", int, "tokens a row"),
     ("shares", str, "equal, imbalanced (as found), or like en=2,fr=1"))
 

@@ -1,5 +1,6 @@
 """`mome run`, `mome plan`, `mome sweep`: notebooks, once each or over a grid, and a report."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from mome.cli.values import add_command, add_parameters, add_workers, read_pairs
 from mome.config import runs_dir, store_dir
 from mome.plan import describe_plan, make_plan
 from mome.runs.grid import plan_run, plan_sweep
+from mome.runs.meter import Meter, describe_meter
 from mome.runs.record import fresh_folder, note_needs
 from mome.runs.state import describe_state
 
@@ -53,7 +55,7 @@ def run_command(only: str, out: str, dry_run: bool, workers: int, scheduler: str
 
 def plan_command(notebooks: list[str], workers: int, **given) -> None:
     planned = plan_run(notebooks, read_parameters(**given), runs_dir() / "planned")
-    print(describe_plan(make_plan([run.needs for run in planned]), workers or engine.count_workers()))
+    print(describe_plan(make_plan(planned), workers or engine.count_workers()))
 
 
 def sweep_command(what: str, pairs: list[str], out: str, dry_run: bool, workers: int, scheduler: str) -> int:
@@ -78,18 +80,30 @@ def carry_out_runs(planned: list, dry_run: bool, workers: int, scheduler: str) -
         return 0
     check_room(folder, sum(recipe.size() for recipe in plan.missing))
     note_needs(folder, [run.needs for run in planned])
+    meter, code = Meter(), 0
     try:
         engine.build(planned, workers, scheduler)
-        code = 0
     except engine.BuildFailed as error:
         code = 1
         for title, reason in error.failures.items():
             print(f"failed: {title}: {reason}", file=sys.stderr)
     finally:
+        took = meter.stop(folder / "command.json", workers=workers or engine.count_workers(),
+                          **find_shared([json.loads(run.parameters) for run in planned]))
         report = write_report(folder)
     done = sum(run.is_there for run in planned)
-    print(f"{done} of {len(planned)} runs complete; report: {report}", flush=True)
+    print(f"{done} of {len(planned)} runs complete; report: {report}\n{describe_meter(took)}", flush=True)
     return code if done == len(planned) else 1
+
+
+def find_shared(parameters: list[dict]) -> dict:
+    """Return scale, corpus and seeds as far as all runs that have them have the same."""
+    shared = {}
+    for name in ("scale", "corpus", "seeds"):
+        values = [values[name] for values in parameters if name in values]
+        if values and all(value == values[0] for value in values):
+            shared[name] = values[0]
+    return shared
 
 
 def check_room(folder: Path, size: float) -> None:

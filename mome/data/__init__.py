@@ -3,4 +3,4 @@
 SPLITS = ("train", "validation", "test")
 # The values of a scale that make its data set what it is.
 DATA_OPTIONS = ("vocab_size", "context", "tokens_per_language", "max_diff_percent", "validation_fraction",
-                "common_articles", "near_duplicates", "shares")
+                "test_fraction", "held_out_tokens", "common_articles", "near_duplicates", "shares")

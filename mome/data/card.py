@@ -39,8 +39,13 @@ Made by the MoME workbook (`python -m mome data`), which implements arXiv:2407.1
 
 Training tokens over their shares ({shares}) differ by {difference:.2f} % of the largest (allowed:
 {max_diff_percent:g} %). An article {need} exist in all natural languages. Tokens are those of `tokenizer/`
-({vocab_size:,} entries) with `<s>` and `</s>`; `dataset/` holds rows of {context}. Hashes of `split_seed` and
-article id draw the splits, for all translations at once: {validation_fraction:.0%} validation, as many test.
+({vocab_size:,} entries) with `<s>` and `</s>`; `dataset/` holds rows of {context}.
+## The splits
+A hash of `split_seed` and article id draws the split, for all translations at once: {validation_fraction:.0%}
+of the articles are validation, which chooses, {test_fraction:.0%} are test, for the numbers that are told.
+Of each, a language keeps at most as many tokens as the smallest has. So that they are of many articles, one
+with more than {held_out_tokens:,} tokens is held out as a piece of whole lines; another hash draws its place,
+about the same in all translations. The rest of it is in no split, and copies are looked for with all of it.
 ## What was removed
 {removed}
 

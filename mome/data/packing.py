@@ -1,6 +1,8 @@
 """From documents to packed sequences: align, clean, split, drop copies, tokenize, balance by tokens, pack."""
 
+import bisect
 import hashlib
+import re
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -13,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from mome.data import SPLITS
 from mome.data.clean import clean_documents
 from mome.data.copies import find_copies
-from mome.data.tokenizer import bytes_per_token, encode, equal_text, hash_tokenizer, train_tokenizer
+from mome.data.tokenizer import PLAIN, bytes_per_token, encode, equal_text, hash_tokenizer, train_tokenizer
 from mome.languages import CODE_LANGUAGES
 from mome.store import hash_text, read_json
 
@@ -32,12 +34,14 @@ def align(documents: pd.DataFrame) -> pd.DataFrame:
     return documents[is_code | is_shared].reset_index(drop=True)
 
 
-def assign_splits(documents: pd.DataFrame, seed: int, validation_fraction: float) -> list[str]:
+def assign_splits(documents: pd.DataFrame, seed: int, validation_fraction: float,
+                  test_fraction: float) -> list[str]:
     """Return each document's split, by a hash of its id; natural languages share a draw, code has its own."""
     pool = documents.language.where(documents.language.isin(CODE_LANGUAGES), "natural")
     keys = list(zip(pool, documents.article_id, strict=True))
-    numbers, cut = {key: hash_fraction(f"{seed}:{key[1]}") for key in keys}, validation_fraction
-    splits = {key: "validation" if number < cut else "test" if number < 2 * cut else "train"
+    numbers = {key: hash_fraction(f"{seed}:{key[1]}") for key in keys}
+    cut, end = validation_fraction, validation_fraction + test_fraction
+    splits = {key: "validation" if number < cut else "test" if number < end else "train"
               for key, number in numbers.items()}
     groups = pd.Series(keys).groupby(documents.language.to_numpy())
     for (_, own), split in product(groups, ("validation", "test")):
@@ -102,14 +106,15 @@ def pack(ids: list[np.ndarray], article_ids: list[str], context: int) -> tuple[n
 
 
 def select_documents(documents: pd.DataFrame, *, common_articles: bool, validation_fraction: float,
-                     near_duplicates: float, split_seed: int) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+                     test_fraction: float, near_duplicates: float,
+                     split_seed: int) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """Return documents to use, with `split`, and {steps, removed, copies}; ValueError for an empty split."""
     languages = list(dict.fromkeys(documents.language))
     keep_common = align if common_articles else lambda table: table.reset_index(drop=True)
     aligned = keep_common(documents)
     cleaned, removed = clean_documents(aligned)
     cleaned = keep_common(cleaned)  # one language may have lost an article of repeated lines
-    cleaned["split"] = assign_splits(cleaned, split_seed, validation_fraction)
+    cleaned["split"] = assign_splits(cleaned, split_seed, validation_fraction, test_fraction)
     copies = find_copies(cleaned, near_duplicates)
     selected = keep_common(cleaned.drop(index=copies.row))  # what one language drops goes in all, if common
     stages = {"read": documents, "aligned": aligned, "cleaned": cleaned, "copies dropped": selected}
@@ -121,26 +126,32 @@ def select_documents(documents: pd.DataFrame, *, common_articles: bool, validati
         if not ((selected.language == language) & (selected.split == split)).any():
             story = ", ".join(f"{step} {len(texts[step, language])}" for step in stages)
             raise ValueError(f"language {language!r} has no {split} article ({story}); give more text, an "
-                             f"article of lines of its own for each split ({validation_fraction=})")
+                             f"article of lines of its own for each split ({validation_fraction=}, "
+                             f"{test_fraction=})")
     return selected, {"steps": steps, "removed": removed, "copies": copies}
 
 
 def build_dataset(documents: pd.DataFrame, folder: Path, *, vocab_size: int, context: int,
                   tokens_per_language: int, max_diff_percent: float, validation_fraction: float,
-                  split_seed: int, common_articles: bool = True, near_duplicates: float = 0.5, shares="equal",
+                  test_fraction: float, held_out_tokens: int, split_seed: int, common_articles: bool = True,
+                  near_duplicates: float = 0.5, shares="equal",
                   tokenizer: PreTrainedTokenizerFast | None = None) -> dict:
     """Write dataset/, tokenizer/, documents.parquet, steps, removed and copies of it; return notes.
 
-    A `tokenizer` is given where models of another data set are to read the text. Raises ValueError for a
-    split without text of a language, a vocabulary that the text does not support, a balance out of reach.
+    Of a held-out article with more than `held_out_tokens` a piece is kept (`cut_pieces`): many articles tell
+    more than a few long ones. A `tokenizer` is given where models of another data set are to read the text.
+    Raises ValueError for a split without text of a language, a vocabulary that the text does not support, a
+    balance out of reach.
     """
     languages = list(dict.fromkeys(documents.language))
     table, tables = select_documents(documents, common_articles=common_articles, split_seed=split_seed,
-                                     validation_fraction=validation_fraction, near_duplicates=near_duplicates)
+                                     validation_fraction=validation_fraction, test_fraction=test_fraction,
+                                     near_duplicates=near_duplicates)
     if tokenizer is None:  # of equal characters of each language, or the one with most text would own it
         train = table[table.split == "train"]
         smallest = train.text.str.len().groupby(train.language).sum().min()
         tokenizer = train_tokenizer(equal_text(train, int(smallest), split_seed), vocab_size)
+    table["text"] = cut_pieces(table, tokenizer, held_out_tokens, split_seed)
     ids = pd.Series(encode(table, tokenizer), index=table.index)
     table["n_tokens"], table["n_bytes"] = ids.map(len), table.text.map(lambda text: len(text.encode()))
     table["kept"], splits = False, {}
@@ -162,6 +173,34 @@ def build_dataset(documents: pd.DataFrame, folder: Path, *, vocab_size: int, con
             "token_sha256": hash_tokenizer(tokenizer), "articles": table.article_id.nunique(),
             "copies": len(tables["copies"]), "rows": {split: len(rows) for split, rows in splits.items()},
             "tokens": {split: {name: int(tokens[split, name]) for name in languages} for split in splits}}
+
+
+def cut_pieces(documents: pd.DataFrame, tokenizer: PreTrainedTokenizerFast, at_most: int,
+               seed: int) -> list[str]:
+    """Return each document's text, of a long held-out one the piece that `cut_piece` takes.
+
+    Seed and article id draw the place: about the same one in all translations.
+    """
+    is_held_out = documents.split != "train"
+    rows = zip(documents.text, documents.article_id, is_held_out, strict=True)
+    return [cut_piece(text, hash_fraction(f"piece:{seed}:{name}"), tokenizer, at_most) if held_out else text
+            for text, name, held_out in rows]
+
+
+def cut_piece(text: str, place: float, tokenizer: PreTrainedTokenizerFast, at_most: int) -> str:
+    """Return a text, or of one with more than `at_most` tokens, `<s>` and `</s>` among them, whole lines.
+
+    It begins at the last line without indentation, as a statement does, before a `place` in [0, 1] between
+    the text's beginning and its last `at_most` tokens. Where no line fits, it is cut within one.
+    """
+    starts = [start for start, _ in tokenizer(text, return_offsets_mapping=True, **PLAIN)["offset_mapping"]]
+    room = at_most - 2
+    if len(starts) <= room:
+        return text
+    drawn = starts[int(place * (len(starts) - room))]
+    begin = max(found.end() for found in re.finditer(r"^|\n(?=\S)", text[:drawn + 1]))
+    piece = text[begin:[*starts, len(text)][bisect.bisect_left(starts, begin) + room]]
+    return piece[:piece.rfind("\n")] if "\n" in piece else piece
 
 
 def fingerprint(splits: dict[str, Dataset], tokenizer: PreTrainedTokenizerFast) -> str:

@@ -37,6 +37,28 @@ def bootstrap_difference(scores_a: pd.DataFrame, scores_b: pd.DataFrame, draws: 
     return float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high)
 
 
+def error_interval(wrong: np.ndarray, article_ids: np.ndarray,
+                   rival: np.ndarray | None = None) -> tuple[float, float, float]:
+    """Return (percent misread, low, high), less what a `rival` misreads of the same sequences where given.
+
+    `wrong` and `rival` (N,) are booleans. The wider of two 95 % intervals at each end: the bootstrap over
+    articles, and Wilson's, which has a width where nothing is misread; of a difference, Newcombe's (1998)
+    square-and-add of Wilson's for the sequences that one of the two alone misreads.
+    """
+    both = [np.asarray(wrong, dtype=float), np.zeros(len(wrong))]
+    if rival is not None:
+        both[1] += rival
+    value, low, high = bootstrap_difference(*(
+        pd.DataFrame({"article_id": article_ids, "nats": part, "n_tokens": 1}) for part in both))
+    alone = [(both[0] > both[1]).sum(), (both[1] > both[0]).sum()]
+    limits = [stats.binomtest(int(n), len(wrong)).proportion_ci(method="wilson") for n in alone]
+    (own, its), (own_limits, its_limits) = np.array(alone) / len(wrong), limits
+    below, above = own - own_limits.low, own_limits.high - own
+    if rival is not None:
+        below, above = np.hypot(below, its_limits.high - its), np.hypot(above, its - its_limits.low)
+    return 100 * value, 100 * float(np.fmin(low, value - below)), 100 * float(np.fmax(high, value + above))
+
+
 def bootstrap_scores(predictions: pd.DataFrame, languages: list[str], draws: int = 1_000,
                      seed: int = 0) -> pd.DataFrame:
     """Return precision, recall and f1 of a classifier with 95 % bootstrap intervals over articles.

@@ -1,7 +1,12 @@
-"""What a classifier's confidence is worth, and what its errors cost."""
+"""Which classifier misreads least, what its confidence is worth, and what its errors cost."""
 
 import numpy as np
 import pandas as pd
+
+from mome.evaluate.claims import make_part
+from mome.evaluate.intervals import error_interval
+
+Z = 1.96  # of a 95 % interval
 
 
 def reliability(confidence: np.ndarray, is_right: np.ndarray, n_bins: int = 10) -> pd.DataFrame:
@@ -73,3 +78,60 @@ def calibrate(predictions: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, pd.Dat
     bins = sure.groupby("classifier", sort=False)
     return pd.DataFrame(errors, columns=["classifier", "prefix", "calibration_error"]), {
         name: reliability(part.confidence, part.is_right) for name, part in bins}
+
+
+def race_classifiers(wrong: pd.DataFrame, article_ids: np.ndarray, claimed: str, rivals: list[str],
+                     margin: float) -> pd.DataFrame:
+    """Return how many percentage points more `claimed` misreads than each rival, on the same sequences.
+
+    `wrong` has a boolean column per classifier. Columns: rival, difference, low, high (`error_interval`),
+    apart (percent of sequences that one of the two alone misreads), says: "tied" where the interval lies
+    within +-`margin`, else "better", "worse" (`claimed` than the rival) or "cannot tell", where it holds 0.
+    """
+    races = pd.DataFrame([(name, *error_interval(wrong[claimed], article_ids, wrong[name]),
+                           100 * (wrong[claimed] != wrong[name]).mean()) for name in rivals],
+                         columns=["rival", "difference", "low", "high", "apart"])
+    is_tied = (races.low >= -margin) & (races.high <= margin)
+    says = np.select([is_tied, races.high < 0, races.low > 0], ["tied", "better", "worse"], "cannot tell")
+    return races.assign(says=says)
+
+
+def ask_level(error: float, low: float, high: float, claimed_f1: float, n_sequences: int) -> dict:
+    """Return the part of a claim: does a classifier reach a weighted F1 with its whole interval?
+
+    `error`, `low`, `high` are percent misread; of languages with equally many sequences weighted F1 is what
+    they leave, nearly. The number of sequences that would decide is Wilson's.
+    """
+    allowed = 100 * (1 - claimed_f1)
+    answer = True if high <= allowed else False if low > allowed else None
+    said = (f"{error:.3f} % of {n_sequences:,} sequences are misread, 95 % interval {low:.3f} to {high:.3f}; "
+            f"{allowed:.3g} % are allowed")
+    if answer is None:
+        needed = Z**2 * 100 * allowed / max(abs(error - allowed), 1e-9) ** 2
+        said += f"; at this rate {count_sequences(needed)} would decide"
+    return make_part(f"F1 of at least {claimed_f1}", answer, said)
+
+
+def ask_best(claimed: str, races: pd.DataFrame, margin: float) -> dict:
+    """Return the part of a claim: does `claimed` misread fewer sequences than each rival of the races?
+
+    No where a rival misreads fewer, or is shown to be tied; yes where each misreads more; else None, with the
+    number of sequences that would put one open race on a side, at its share of sequences apart.
+    """
+    words = {"worse": "misread fewer", "tied": f"tied within {margin:g} percentage points",
+             "cannot tell": "tied so far, the interval holds 0", "better": "misread more"}
+    groups = {says: list(races.rival[races.says == says]) for says in words}
+    is_open = races.says == "cannot tell"
+    answer = False if groups["worse"] or groups["tied"] else None if is_open.any() or races.empty else True
+    said = "; ".join(f"{words[says]}: {', '.join(names)}" for says, names in groups.items() if names)
+    if answer is None and is_open.any():
+        gap = races.difference[is_open].abs()
+        gap = np.maximum(gap, margin - gap)  # to what is nearer to be shown: a difference, or a tie
+        needed = 100 * Z**2 * (races.apart[is_open] / gap**2 + 1 / gap)
+        said += f"; {count_sequences(needed.min())} would decide beside {races.rival[needed.idxmin()]}"
+    return make_part(f"{claimed} is the best", answer, said or "no rival was compared")
+
+
+def count_sequences(needed: float) -> str:
+    """Return in words, to two digits, how many sequences of articles of their own that is."""
+    return f"about {float(f'{needed:.2g}'):,.0f} independent sequences"

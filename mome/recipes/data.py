@@ -98,6 +98,8 @@ class Data(Recipe):
     tokens_per_language: int
     max_diff_percent: float
     validation_fraction: float
+    test_fraction: float
+    held_out_tokens: int
     common_articles: bool
     near_duplicates: float
     shares: str | tuple[tuple[str, float], ...]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mome.checks import check_choice, check_range, check_shares
+from mome.data import SPLITS
 from mome.languages import check_languages
 from mome.recipe import Recipe, Table
 from mome.recipes.data import Data
@@ -18,6 +19,7 @@ from mome.recipes.teacher import Targets, count_rows
 from mome.recipes.training import CURVE_SPLIT, Training, training_fields
 
 MODULAR_STAGES = ("PLE", "JEET", "MoE-CE")
+FIRST_STAGES = {"PLE": "JEET"}  # what PLE freezes later, it learns as JEET does
 ORDERS = ("one", "rotations", "all")
 # Shared parts of a modular model, and the modules that make them.
 RESTORED = {"embedding and head": ("embedding", "lm_head"), "common expert": ("common_expert",),
@@ -103,7 +105,7 @@ class ModularStage(Training):
     """A modular model's stage on one language, told to it: its expert learns, and what is shared.
 
     JEET shares embedding and head, MoE-CE a common expert as well. PLE's embedding and head are the first
-    stage's, then frozen with every expert that is done: nothing can drift.
+    stage's, then frozen with every expert that is done: nothing can drift. Its first stage is JEET's.
     """
 
     shown = ("variant", "language", "seed")
@@ -120,14 +122,17 @@ class ModularStage(Training):
         check_choice("variant", self.variant, MODULAR_STAGES)
         check_choice("language", self.language, self.data.languages)
         check_targets(self)
-        if self.start_from and self.start_from.variant != self.variant:
-            raise ValueError(f"start_from={self.start_from.title!r} is not allowed; give {self.variant}")
+        before, first = self.start_from, FIRST_STAGES.get(self.variant, self.variant)
+        if before is None:
+            object.__setattr__(self, "variant", first)
+        elif before.variant != (self.variant if before.start_from else first):
+            raise ValueError(f"start_from={before.title!r} is not allowed; give {self.variant}")
 
     def make_model(self):
         model = self.start_from.open() if self.start_from else start_moe(self, self.variant == "MoE-CE")
         model.experts.requires_grad_(False)
         model.experts[self.language].requires_grad_(True)
-        if self.variant == "PLE" and self.start_from:
+        if self.variant == "PLE":
             model.embedding.requires_grad_(False)
             model.lm_head.requires_grad_(False)
         return model
@@ -186,9 +191,10 @@ def make_moe_stages(setting, variant: str, order, seed: int = 0) -> list[Modular
     return stages[1:]
 
 
-def score_stages(setting, stages: list[Training]) -> list[Scores]:
+def score_stages(setting, stages: list[Training], split: str = CURVE_SPLIT) -> list[Scores]:
     """Return the scores of each stage on all languages."""
-    return [Scores.of(setting, stage, "told" if isinstance(stage, ModularStage) else "") for stage in stages]
+    return [Scores.of(setting, stage, "told" if isinstance(stage, ModularStage) else "", split)
+            for stage in stages]
 
 
 def read_score_matrix(scores: list[Scores], order: list[str], value: str = "nats_per_token"):
@@ -212,14 +218,15 @@ def read_stages(stages: list[Training], order: list[str], **columns):
     return table.assign(**{f"perplexity_{name}": np.exp(table[f"nats_{name}"]) for name in order})
 
 
-def score_untrained(student: Student):
-    """Return nats per token, by language, of the student's untrained weights, on the curve's rows."""
+def score_untrained(student: Student, split: str = CURVE_SPLIT):
+    """Return nats per token, by language, of the student's untrained weights, on as many rows as its curve.
+    """
     import pandas as pd
 
     from mome.train.device import find_device
 
     model = replace(student, start_from=None).make_model().to(find_device())
-    return pd.Series(student.score_curve(model, student.make_forward(CURVE_SPLIT)))
+    return pd.Series(student.score_curve(model, student.make_forward(split), split=split))
 
 
 @dataclass(frozen=True)
@@ -233,8 +240,10 @@ class Drift(Table):
 
     stages: tuple[ModularStage, ...]
     rows_per_language: int
+    split: str = CURVE_SPLIT
 
     def check(self) -> None:
+        check_choice("split", self.split, SPLITS)
         pairs = list(itertools.pairwise(self.stages))
         if not pairs or any(stage.start_from != before for before, stage in pairs):
             raise ValueError(f"stages={[stage.title for stage in self.stages]!r} are not allowed; give two "
@@ -264,7 +273,7 @@ class Drift(Table):
         from mome.models.forwards import expert_forward
 
         forward, language = expert_forward(stage.data.languages.index(stage.language)), stage.language
-        return stage.score_curve(model, forward, self.rows_per_language, [language])[language]
+        return stage.score_curve(model, forward, self.rows_per_language, [language], self.split)[language]
 
     def work(self) -> float:
         return 5 * (len(self.stages) - 1) * self.stages[0].flops_to_score(self.rows_per_language)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mome.checks import check_range
+from mome.checks import check_choice, check_range
+from mome.data import SPLITS
 from mome.languages import CODE_LANGUAGES
 from mome.recipe import Recipe, Table
 from mome.recipes.data import Corpus, Data, OtherRows
@@ -97,14 +98,15 @@ class ComparedClassifier(ClassifierTable):
 
     def check(self) -> None:
         super().check()
+        check_choice("split", self.split, SPLITS)
         for prefix in self.prefixes:
             check_range("prefixes", prefix, 1, whole=True)
         if len(self.data.languages) < 2:
             raise ValueError(f"languages={list(self.data.languages)!r} is not allowed; give two or more")
 
     @classmethod
-    def of(cls, setting, classifier: str, prefixes, split_seed: int = 0) -> ComparedClassifier:
-        return cls(Data.of(setting, split_seed), classifier, setting.scale.router_rows, prefixes)
+    def of(cls, setting, classifier: str, prefixes, split: str, split_seed: int = 0) -> ComparedClassifier:
+        return cls(Data.of(setting, split_seed), classifier, setting.scale.router_rows, prefixes, split)
 
     def tabulate(self):
         """Return the tables of `compare_classifier`: scores and predictions."""
@@ -128,6 +130,7 @@ class CommentedRows(Table):
     shares: tuple[float, ...] = COMMENT_SHARES
     n_rows: int = 300
     seed: int = 0
+    split: str = "validation"
 
     @property
     def code(self) -> str:
@@ -135,6 +138,7 @@ class CommentedRows(Table):
         return next((name for name in self.data.languages if name in CODE_LANGUAGES), "")
 
     def check(self) -> None:
+        check_choice("split", self.split, SPLITS)
         if not self.code or len(self.data.languages) < 2:
             raise ValueError(f"languages={list(self.data.languages)!r} is not allowed; give one of code, "
                              f"among {', '.join(sorted(CODE_LANGUAGES))}, and another")
@@ -145,7 +149,7 @@ class CommentedRows(Table):
         from mome.router.probes import comment_rows
 
         texts = pd.read_parquet(self.data.folder / "documents.parquet")
-        texts = texts.query("split == 'validation' and kept")
+        texts = texts[(texts.split == self.split) & texts.kept]
         return comment_rows(self.data.open(), texts, self.code, list(self.shares), self.n_rows, self.seed)
 
     def work(self) -> float:
@@ -165,12 +169,18 @@ class ProbedClassifier(ClassifierTable):
     mixes: tuple[float, ...] = MIXES
     mix_rows: int = 200
     stranger_rows: int = 200
+    split: str = "validation"
+
+    def check(self) -> None:
+        super().check()
+        check_choice("split", self.split, SPLITS)
 
     @classmethod
-    def of(cls, data: Data, classifier: str, rows_per_language: int, strangers: Corpus | None):
+    def of(cls, data: Data, classifier: str, rows_per_language: int, strangers: Corpus | None, split: str):
         """Return the classifier with every probe that the data's languages allow."""
         is_mixed = len(data.languages) > 1 and not CODE_LANGUAGES.isdisjoint(data.languages)
-        return cls(data, classifier, rows_per_language, strangers, CommentedRows(data) if is_mixed else None)
+        commented = CommentedRows(data, split=split) if is_mixed else None
+        return cls(data, classifier, rows_per_language, strangers, commented, split=split)
 
     def tabulate(self):
         """Return the tables domains, mixes, strangers, answers and comments; those that do not apply are left
@@ -179,11 +189,11 @@ class ProbedClassifier(ClassifierTable):
         from mome.router import probes
 
         data, models = self.data.open(), self.fit()
-        tables = {"domains": probes.read_domains(models, data, {}),
-                  "mixes": probes.read_mixes(models, data, list(self.mixes), self.mix_rows)}
+        tables = {"domains": probes.read_domains(models, data, {}, self.split),
+                  "mixes": probes.read_mixes(models, data, list(self.mixes), self.mix_rows, self.split)}
         if self.strangers:
-            found = probes.read_strangers(models, data, self.strangers.open(), self.stranger_rows)
-            tables["strangers"], tables["answers"] = found
+            tables["strangers"], tables["answers"] = probes.read_strangers(
+                models, data, self.strangers.open(), self.stranger_rows, self.split)
         if self.commented:
             asked = self.commented.open(), self.commented.code
             tables["comments"] = probes.read_commented_code(models, data, *asked)

@@ -55,8 +55,9 @@ class Switches(Table):
             check_range("prefixes", prefix, 1, whole=True)
 
     @classmethod
-    def of(cls, setting, variant: str, seed: int, prefixes) -> Switches:
-        return cls(RoutedMoE.of(setting, variant, seed), max(8, setting.scale.evaluation_rows // 4), prefixes)
+    def of(cls, setting, variant: str, seed: int, prefixes, split: str = SPLIT) -> Switches:
+        rows = max(8, setting.scale.evaluation_rows // 4)
+        return cls(RoutedMoE.of(setting, variant, seed), rows, prefixes, split)
 
     def tabulate(self):
         import pandas as pd
@@ -115,10 +116,11 @@ class Changes(Table):
                              f"allowed; they must add an expert to {host.title}, and take one from it")
 
     @classmethod
-    def of(cls, setting, model: RoutedMoE, added: Data, removed: str) -> Changes:
+    def of(cls, setting, model: RoutedMoE, added: Data, removed: str, split: str = SPLIT) -> Changes:
         host, router = model.model, FittedRouter.of(setting, (added,))
         enlarged = RoutedMoE(host, router, AddedExpert.of(setting, host, added))
-        return cls(model, enlarged, Expert(host, removed), max(8, setting.scale.evaluation_rows // 4))
+        rows = max(8, setting.scale.evaluation_rows // 4)
+        return cls(model, enlarged, Expert(host, removed), rows, split)
 
     @property
     def added(self) -> Data:
@@ -187,6 +189,8 @@ def find_added(setting, language: str, corpus: str = "auto") -> Data:
         raise ValueError(f"added_language={language!r} is not allowed; {' and '.join(candidates)} lack it")
     found, _ = find_corpus(name, [language], setting.scale)
     # Held out of a corpus as small as `mini`, a usual share leaves next to nothing.
-    fraction = max(0.2 if found.source == "mini" else 0.0, setting.scale.validation_fraction)
+    least = 0.2 if found.source == "mini" else 0.0
+    fractions = {name: max(least, getattr(setting.scale, name))
+                 for name in ("validation_fraction", "test_fraction")}
     return Data.of(setting, corpus=found, languages=[language], common_articles=False, shares="equal",
-                   validation_fraction=fraction, read_by=Data.of(setting))
+                   read_by=Data.of(setting), **fractions)

@@ -85,7 +85,7 @@ class Targets(Recipe):
         return open_cached(self)
 
     def work(self) -> float:
-        return 2 * self.teacher.flops_to_score(self.rows_per_language * len(self.languages))
+        return 1.3 * self.teacher.flops_to_score(self.rows_per_language * len(self.languages))
 
     def size(self) -> float:
         return self.rows_per_language * len(self.languages) * self.data.context * (4.0 * self.k + 4)

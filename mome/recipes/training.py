@@ -15,6 +15,7 @@ from mome.recipes.data import Data
 from mome.scales import Optimizer, Shape
 
 CURVE_SPLIT = "validation"
+STEP_WORK = 1.2e9  # of a step beside its products: optimizer, targets, a hundred small operations
 # What accelerate reads from its environment that would change a training, and what leaves it as it is.
 SWITCHES = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
             "ACCELERATE_DYNAMO_BACKEND": "no", "ACCELERATE_FP8_BACKEND": "no",
@@ -120,13 +121,14 @@ class Training(Recipe):
             checkpoint=folder / store.CHECKPOINT, checkpoint_seconds=checkpoint_seconds())
         return model, history
 
-    def score_curve(self, model, forward, rows: int = 0, languages=None) -> dict[str, float]:
+    def score_curve(self, model, forward, rows: int = 0, languages=None,
+                    split: str = CURVE_SPLIT) -> dict[str, float]:
         """Return {language: nats per token} on a few held-out rows of each: the curve's, or other ones."""
         from mome.evaluate.scores import summarize
         from mome.evaluate.uses import score_model
 
         rows = rows or self.curve_rows
-        scores = score_model(model, forward, self.data.open(), CURVE_SPLIT, rows, languages)
+        scores = score_model(model, forward, self.data.open(), split, rows, languages)
         return summarize(scores).set_index("language").nats_per_token.to_dict()
 
     def history(self, **columns):
@@ -144,7 +146,8 @@ class Training(Recipe):
         return load_gpt2(self.folder).to(find_device())
 
     def work(self) -> float:
-        return self.steps * self.batch_size * self.data.context * self.shape.flops(self.data.vocab_size)
+        flops = self.batch_size * self.data.context * self.shape.flops(self.data.vocab_size)
+        return self.steps * (flops + STEP_WORK)
 
     def flops_to_score(self, n_rows: int) -> float:
         return n_rows * self.data.context * self.shape.flops(self.data.vocab_size) / 3

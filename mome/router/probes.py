@@ -1,6 +1,7 @@
 """Texts that test fitted classifiers (`models`, by name): another domain, mixed and unknown languages."""
 
 import ast
+import contextlib
 import itertools
 import textwrap
 
@@ -61,21 +62,23 @@ def percents_read_as(label: int, models: dict, rows: np.ndarray) -> list[tuple[s
             for name, model in models.items()]
 
 
-def mix_rows(data: PackedData, first: str, second: str, share: float, n_rows: int) -> np.ndarray:
+def mix_rows(data: PackedData, first: str, second: str, share: float, n_rows: int,
+             split: str) -> np.ndarray:
     """Return rows (N, T): the beginning of one of `first`, then of one of `second`, `share` of the tokens."""
-    rows = data.rows("validation")
-    a, b = (rows[data.row_numbers("validation", language, n_rows)] for language in (first, second))
+    rows = data.rows(split)
+    a, b = (rows[data.row_numbers(split, language, n_rows)] for language in (first, second))
     n, context = min(len(a), len(b)), rows.shape[1]
     border = context - round(share * context)
     return np.concatenate([a[:n, :border], b[:n, :context - border]], axis=1)
 
 
-def read_mixes(models: dict, data: PackedData, shares: list[float], n_rows: int = 200) -> pd.DataFrame:
+def read_mixes(models: dict, data: PackedData, shares: list[float], n_rows: int = 200,
+               split: str = "validation") -> pd.DataFrame:
     """Return how often mixed rows, `percent` of their tokens of the second language, are read as that one."""
     table = []
     for first, second in itertools.combinations(data.languages, 2):
         for share in shares:
-            rows = mix_rows(data, first, second, share, n_rows)
+            rows = mix_rows(data, first, second, share, n_rows, split)
             table += [(first, second, 100 * share, name, percent, len(rows))
                       for name, percent in percents_read_as(data.languages.index(second), models, rows)]
     return pd.DataFrame(table, columns=["first", "second", "percent", "classifier", "as_second", "n_rows"])
@@ -84,15 +87,19 @@ def read_mixes(models: dict, data: PackedData, shares: list[float], n_rows: int 
 def find_gaps(code: str) -> list[int]:
     """Return the lines, from 0, before which a statement of their indentation may be put; last, the end.
 
-    Not within a statement, before `elif` or an import from __future__. Of code that is not Python, all lines.
+    Not within a statement, before `elif` or an import from __future__, nor after the last line of a piece up
+    to which it is Python. Where that is not half of the lines, all of them.
     """
-    lines = code.split("\n")
-    try:
-        statements = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.stmt)]
-    except SyntaxError:
+    lines, tree = code.split("\n"), None
+    for end in range(len(lines), len(lines) // 2, -1):
+        with contextlib.suppress(SyntaxError):
+            tree = ast.parse("\n".join(lines[:end]))
+            break
+    if tree is None:
         return list(range(len(lines) + 1))
+    statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
     futures = [node.lineno for node in statements if getattr(node, "module", None) == "__future__"]
-    first, gaps = max(futures, default=0), {len(lines)}
+    first, gaps = max(futures, default=0), {end}
     for node in statements:
         place = min(part.lineno for part in [node, *getattr(node, "decorator_list", [])]) - 1
         is_first_of_line = not lines[place][:node.col_offset].strip()
@@ -149,14 +156,14 @@ def read_commented_code(models: dict, data: PackedData, commented: pd.DataFrame,
 
 
 def read_strangers(models: dict, data: PackedData, strangers: pd.DataFrame,
-                   n_rows: int = 200) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return where texts of unknown languages are sent, and every answer to them and to validation rows.
+                   n_rows: int = 200, split: str = "validation") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return where texts of unknown languages are sent, and every answer to them and to rows of `split`.
 
     The first table: classifier, language, n_rows, auroc (chance that a known row has a larger top probability
     than one of these), percent of rows sent to each known language; NaN if no text fills a row. The second,
     for `risk_coverage`: classifier, confidence, is_right. Classifiers without probabilities are left out.
     """
-    (rows, labels), sent, answers = sample_rows(data, "validation", None), [], []
+    (rows, labels), sent, answers = sample_rows(data, split, None), [], []
     strange = {language: cut_texts(list(group.text), data.tokenizer, rows.shape[1], n_rows)
                for language, group in strangers.groupby("language", sort=False)}
     for name in [name for name, model in models.items() if hasattr(model, "predict_proba")]:
@@ -176,8 +183,8 @@ def read_strangers(models: dict, data: PackedData, strangers: pd.DataFrame,
             pd.DataFrame(answers, columns=["classifier", "confidence", "is_right"]))
 
 
-def ask_langid(data: PackedData) -> pd.DataFrame:
-    """Return how well py3langid, which never saw our tokens, reads decoded validation rows: language, f1.
+def ask_langid(data: PackedData, split: str = "validation") -> pd.DataFrame:
+    """Return how well py3langid, which never saw our tokens, reads decoded rows of `split`: language, f1.
 
     It chooses among the natural languages that it knows; f1 is NaN for all others.
     """
@@ -187,7 +194,7 @@ def ask_langid(data: PackedData) -> pd.DataFrame:
     f1 = pd.Series(np.nan, data.languages, name="f1")
     asked = [name for name in data.languages if name in outsider.labels and name not in CODE_LANGUAGES]
     outsider.set_languages(asked)
-    rows, labels = sample_rows(data, "validation", None)
+    rows, labels = sample_rows(data, split, None)
     truth = np.array(data.languages)[labels]
     is_asked = np.isin(truth, asked)
     if is_asked.any():

@@ -83,7 +83,7 @@ class NotebookRun(Recipe):
             raise
 
     def work(self) -> float:
-        return 3e11  # a kernel that imports its libraries, then cells that read: about 20 seconds
+        return 2e12  # a kernel that imports its libraries, then cells that read: about 18 seconds
 
 
 def execute_notebook(path: Path, folder: Path, values: dict) -> None:

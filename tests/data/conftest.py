@@ -19,7 +19,7 @@ def documents() -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def sizes() -> dict:
     return {"vocab_size": 600, "context": 32, "tokens_per_language": 15_000, "max_diff_percent": 5.0,
-            "validation_fraction": 0.06, "split_seed": 42}
+            "validation_fraction": 0.06, "test_fraction": 0.06, "held_out_tokens": 1_000, "split_seed": 42}
 
 
 @pytest.fixture(scope="session")

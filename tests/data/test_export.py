@@ -20,7 +20,8 @@ from mome.languages import CORPUS_LANGUAGES, LANGUAGE_NAMES
 LANGUAGES = ["en", "fr", "de", "py"]
 SPLITS = ["train", "validation", "test"]
 SIZES = {"vocab_size": 400, "context": 16, "tokens_per_language": 8_000, "max_diff_percent": 9.5,
-         "validation_fraction": 0.06, "near_duplicates": 0.5, "common_articles": True, "split_seed": 3}
+         "validation_fraction": 0.06, "test_fraction": 0.12, "held_out_tokens": 100, "near_duplicates": 0.5,
+         "common_articles": True, "split_seed": 3}
 SHARES = [["de", 1.0], ["en", 2.0], ["fr", 1.0], ["py", 2.0]]
 
 
@@ -45,7 +46,7 @@ def corpus_of(source: str = "folder", languages=LANGUAGES, **fields) -> dict:
 def data_path(documents, tmp_path_factory):
     """A data set of mini with a planted near duplicate of a validation text in train."""
     documents = documents.copy()
-    names = ("validation_fraction", "near_duplicates", "common_articles", "split_seed")
+    names = ("validation_fraction", "test_fraction", "near_duplicates", "common_articles", "split_seed")
     selected, _ = select_documents(documents, **{name: SIZES[name] for name in names})
     first = selected.query("language == 'py'").groupby("split").article_id.first()
     is_code = documents.language == "py"
@@ -156,7 +157,8 @@ def test_sizes_and_balance_of_the_card_are_those_of_the_documents_by_their_share
     said = card.replace("\n", " ")
     assert f"over their shares ({json.dumps(SHARES)}) differ by" in said and "(allowed: 9.5 %)" in said
     assert "An article must exist in all natural languages." in said
-    assert "(400 entries)" in said and "rows of 16." in said and "6% validation, as many test." in said
+    assert "(400 entries)" in said and "rows of 16." in said and "6% of the articles are validation" in said
+    assert "12% are test" in said and "one with more than 100 tokens is held out as a piece" in said
 
 
 def test_what_was_removed_is_as_the_tables_count_it(card, data_path):

@@ -49,7 +49,8 @@ def keys_of(documents: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def select(documents: pd.DataFrame, **changes):
-    options = {"common_articles": True, "validation_fraction": 0.06, "near_duplicates": 0.5, "split_seed": 0}
+    options = {"common_articles": True, "validation_fraction": 0.06, "test_fraction": 0.06,
+               "near_duplicates": 0.5, "split_seed": 0}
     return select_documents(documents, **{**options, **changes})
 
 
@@ -105,18 +106,18 @@ def test_an_article_that_cleaning_empties_in_one_language_goes_in_all_where_arti
 
 # Split
 
-def splits_of(names, seed, fraction):
-    return assign_splits(pd.DataFrame({"language": "en", "article_id": names}), seed, fraction)
+def splits_of(names, seed, validation, test):
+    return assign_splits(pd.DataFrame({"language": "en", "article_id": names}), seed, validation, test)
 
 
 def test_the_split_depends_on_article_and_seed_only_and_a_larger_fraction_adds_to_validation():
     names = [f"article {number}" for number in range(300)]
-    first = splits_of(names, 0, 0.1)
-    assert splits_of(names[::-1], 0, 0.1) == first[::-1]
-    assert first != splits_of(names, 1, 0.1)
+    first = splits_of(names, 0, 0.1, 0.3)
+    assert splits_of(names[::-1], 0, 0.1, 0.3) == first[::-1]
+    assert first != splits_of(names, 1, 0.1, 0.3)
     numbers = np.array([hash_fraction(f"0:{name}") for name in names])
-    assert first == np.select([numbers < 0.1, numbers < 0.2], ["validation", "test"], "train").tolist()
-    small, large = ({name for name, split in zip(names, splits_of(names, 0, fraction), strict=True)
+    assert first == np.select([numbers < 0.1, numbers < 0.4], ["validation", "test"], "train").tolist()
+    small, large = ({name for name, split in zip(names, splits_of(names, 0, fraction, 0.1), strict=True)
                      if split == "validation"} for fraction in (0.05, 0.2))
     assert small < large
 
@@ -124,11 +125,11 @@ def test_the_split_depends_on_article_and_seed_only_and_a_larger_fraction_adds_t
 def test_code_and_text_are_drawn_apart_and_an_empty_split_is_given_the_next_article_by_hash():
     documents = pd.DataFrame({"language": ["en", "fr"] * 3 + ["py"] * 3,
                               "article_id": ["a", "a", "b", "b", "c", "c", "a", "x", "y"]})
-    documents["split"] = assign_splits(documents, 0, 0.001)
+    documents["split"] = assign_splits(documents, 0, 0.001, 0.001)
     assert documents.groupby("language").split.agg(set).tolist() == [set(SPLITS)] * 3
     names = [f"article {number}" for number in range(6)]
     in_order = sorted(names, key=lambda name: hash_fraction(f"5:{name}"))
-    splits = dict(zip(names, splits_of(names, 5, 1e-9), strict=True))
+    splits = dict(zip(names, splits_of(names, 5, 1e-9, 1e-9), strict=True))
     assert [splits[name] for name in in_order] == ["validation", "test", *["train"] * 4]
 
 
@@ -137,17 +138,17 @@ def test_every_language_has_all_splits_though_languages_share_few_articles(seed)
     shared = [(language, f"shared{number}") for language in LANGUAGES for number in range(2)]
     own = [(language, f"{language}{number}") for language in LANGUAGES for number in range(4)]
     documents = pd.DataFrame([*shared, *own], columns=["language", "article_id"])
-    documents["split"] = assign_splits(documents, seed, 0.001)
+    documents["split"] = assign_splits(documents, seed, 0.001, 0.001)
     assert documents.groupby("language").split.agg(set).tolist() == [set(SPLITS)] * 4
     assert (documents[documents.language != "py"].groupby("article_id").split.nunique() == 1).all()
     shuffled = documents.sample(frac=1, random_state=seed)
-    assert assign_splits(shuffled, seed, 0.001) == shuffled.split.tolist()
+    assert assign_splits(shuffled, seed, 0.001, 0.001) == shuffled.split.tolist()
 
 
 def test_the_splits_have_about_the_sizes_that_were_asked_for():
-    splits = pd.Series(splits_of([f"article {number}" for number in range(5_000)], 7, 0.1))
-    # a share of 0.1 has a standard deviation of 0.0042 over 5000 articles; the hash is fixed
-    expected = {"train": 0.8, "validation": 0.1, "test": 0.1}
+    splits = pd.Series(splits_of([f"article {number}" for number in range(5_000)], 7, 0.1, 0.2))
+    # a share of 0.2 has a standard deviation of 0.0057 over 5000 articles; the hash is fixed
+    expected = {"train": 0.7, "validation": 0.1, "test": 0.2}
     assert splits.value_counts(normalize=True).to_dict() == pytest.approx(expected, abs=0.02)
 
 
@@ -402,6 +403,73 @@ def test_a_tokenizer_that_is_given_is_kept_as_it_is(documents, built, packed, si
     assert len(PackedData(tmp_path).tokenizer) == sizes["vocab_size"]
 
 
+# Pieces of long held-out articles
+
+CUT = {"validation_fraction": 0.1, "test_fraction": 0.25, "held_out_tokens": 60}
+
+
+@pytest.fixture(scope="module")
+def cut(documents, sizes, tmp_path_factory):
+    """A data set whose held-out articles are pieces of 60 tokens at most; its documents and its folder."""
+    folder = tmp_path_factory.mktemp("cut")
+    build_dataset(documents, folder, **{**sizes, **CUT})
+    return pd.read_parquet(folder / "documents.parquet"), folder
+
+
+def test_held_out_articles_are_pieces_of_whole_lines_and_training_articles_are_whole(cut, documents, tables):
+    table = cut[0]
+    whole = align(clean_documents(documents)[0]).set_index(["language", "article_id"]).text
+    is_piece, held = [], table.split != "train"
+    for language, article_id, text in zip(table.language, table.article_id, table.text, strict=True):
+        lines, piece = whole[language, article_id].split("\n"), text.split("\n")
+        assert any(lines[at:at + len(piece)] == piece for at in range(len(lines))) or len(piece) == 1
+        is_piece.append(len(text) < len(whole[language, article_id]))
+    assert table.n_tokens[held].max() <= 60 < table.n_tokens[~held].max()
+    assert not any(np.array(is_piece)[~held]) and np.mean(np.array(is_piece)[held]) > 0.5
+
+
+def test_cut_splits_are_level_and_of_many_articles_and_test_is_the_larger(cut):
+    table, folder = cut
+    sums = table[table.kept].groupby(["split", "language"]).n_tokens.sum().unstack()
+    differences = 100 * (1 - sums.min(axis=1) / sums.max(axis=1))
+    assert differences["train"] <= 5 and differences["test"] < 5
+    assert (sums.loc["test"] > 2 * sums.loc["validation"]).all()
+    natural = table[table.language != "py"]
+    assert (natural.groupby("article_id").split.nunique() == 1).all()
+    counts = table[table.kept & (table.split == "test")].language.value_counts()
+    assert counts.min() >= 10  # of the 16 in 64 that were drawn, up to the language that has least
+    packed = PackedData(folder)
+    spread = packed.row_numbers("test", "py", 8)
+    assert len(set(packed.article_ids("test")[spread])) == 8  # few rows are of as many files
+    ids = {split: set(packed.article_ids(split)) for split in SPLITS}
+    assert not ids["train"] & (ids["validation"] | ids["test"]) and not ids["validation"] & ids["test"]
+
+
+def test_pieces_are_drawn_by_seed_and_article_at_about_one_place_in_all_translations(documents, sizes, cut):
+    texts = {language: "\n".join(f"line {number}" for number in range(400)) for language in ("en", "fr")}
+    two = pd.DataFrame({"language": [*texts] * 2, "article_id": ["a", "a", "b", "b"], "split": "test",
+                        "text": [*texts.values()] * 2})
+    tokenizer = PackedData(cut[1]).tokenizer
+    first, again, other = (packing.cut_pieces(two, tokenizer, 50, seed) for seed in (0, 0, 1))
+    assert first == again and first[0] == first[1] != first[2] == first[3]
+    assert first != other
+    assert packing.cut_pieces(two.assign(split="train"), tokenizer, 50, 0) == two.text.tolist()
+
+
+def test_a_piece_begins_at_a_line_without_indentation_and_ends_with_a_line(cut):
+    tokenizer = PackedData(cut[1]).tokenizer
+    code = "\n".join(f"def f{number}(x):\n    y = x + {number}\n\n    return y" for number in range(40))
+    for place in np.linspace(0, 0.999, 7):
+        piece = packing.cut_piece(code, place, tokenizer, 80)
+        assert piece.startswith("def f") and f"\n{piece}\n" in f"\n{code}\n"
+        n_tokens = len(tokenizer(piece, add_special_tokens=False)["input_ids"])
+        assert 40 < n_tokens <= 78
+    assert packing.cut_piece(code, 0.0, tokenizer, 80).startswith("def f0")
+    assert packing.cut_piece(code, 0.5, tokenizer, 10**6) == code
+    one_line = "x" * 5_000
+    assert packing.cut_piece(one_line, 0.5, tokenizer, 30) == packing.cut_piece(one_line, 0, tokenizer, 30)
+
+
 # What is refused
 
 @pytest.mark.parametrize("changes, said", [
@@ -451,8 +519,8 @@ def largest_similarity(documents: pd.DataFrame) -> float:
 @pytest.mark.parametrize("common_articles", [True, False])
 def test_planted_near_duplicates_of_held_out_texts_leave_train_and_are_listed(
         documents, sizes, tmp_path, common_articles):
-    options = {**sizes, "validation_fraction": 0.15}
-    splits = documents.assign(split=assign_splits(documents, options["split_seed"], 0.15))
+    options = {**sizes, "validation_fraction": 0.15, "test_fraction": 0.15}
+    splits = documents.assign(split=assign_splits(documents, options["split_seed"], 0.15, 0.15))
     natural, code = (splits[splits.language == name].groupby("split").article_id.unique()
                      for name in ("en", "py"))
     plants = {("fr", natural["train"][0]): ("fr", natural["validation"][0]),
@@ -484,7 +552,7 @@ def test_planted_near_duplicates_of_held_out_texts_leave_train_and_are_listed(
 
 
 def test_a_lower_threshold_drops_what_a_higher_one_keeps(documents):
-    splits = documents.assign(split=assign_splits(documents, 0, 0.06))
+    splits = documents.assign(split=assign_splits(documents, 0, 0.06, 0.06))
     held, free = (splits.article_id[(splits.language == "en") & (splits.split == split)].iloc[0]
                   for split in ("validation", "train"))
     texts = documents.set_index(["language", "article_id"]).text.copy()
@@ -497,7 +565,7 @@ def test_a_lower_threshold_drops_what_a_higher_one_keeps(documents):
 
 def test_code_alone_is_split_packed_and_loses_its_copies(documents, sizes, tmp_path):
     code = documents[documents.language == "py"].reset_index(drop=True)
-    splits = pd.Series(assign_splits(code, 42, 0.06))
+    splits = pd.Series(assign_splits(code, 42, 0.06, 0.06))
     copy, original = splits[splits == "train"].index[0], splits[splits == "test"].index[0]
     code.loc[copy, "text"] = almost(code.text[original])
     notes = build_dataset(code, tmp_path, **sizes)

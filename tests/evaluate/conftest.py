@@ -21,5 +21,6 @@ def packed(tmp_path_factory) -> PackedData:
                  for number, text in enumerate(texts)]
     folder = tmp_path_factory.mktemp("packed")
     build_dataset(pd.DataFrame(rows), folder, vocab_size=300, context=32, tokens_per_language=3_000,
-                  max_diff_percent=20, validation_fraction=0.25, split_seed=0)
+                  max_diff_percent=20, validation_fraction=0.25, test_fraction=0.25,
+                  held_out_tokens=10_000, split_seed=0)
     return PackedData(folder)

@@ -9,6 +9,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from mome.evaluate.intervals import (
     bootstrap_difference,
     bootstrap_scores,
+    error_interval,
     mean_interval,
     paired_interval,
     score_confusions,
@@ -54,6 +55,30 @@ def test_sequences_of_one_article_are_drawn_together():
     together = bootstrap_difference(base.assign(nats=20 + np.repeat(noise, 4)), base)
     once = bootstrap_difference(scores(20 + noise, np.arange(20)), scores(np.full(20, 20.0), np.arange(20)))
     assert together == pytest.approx(once)
+
+
+def test_the_interval_of_an_error_is_the_wider_of_articles_and_wilson_and_never_without_width():
+    wrong, articles = np.zeros(400, dtype=bool), np.arange(400).astype(str)
+    wilson = 100 * stats.binomtest(0, 400).proportion_ci(method="wilson").high
+    assert error_interval(wrong, articles) == pytest.approx((0, 0, wilson))
+    assert error_interval(wrong, articles, wrong) == pytest.approx((0, -wilson, wilson))
+    wrong[::40] = True
+    alone, (error, low, high) = stats.binomtest(10, 400).proportion_ci(method="wilson"), error_interval(
+        wrong, articles)
+    assert error == 2.5 and low <= 100 * alone.low and high >= 100 * alone.high
+    together = np.arange(400) < 10  # as many errors, all in one of twenty articles
+    clustered = error_interval(together, np.repeat(np.arange(20), 20).astype(str))
+    assert clustered[0] == 2.5 and clustered[2] > 1.3 * high
+
+
+def test_the_interval_of_a_difference_of_errors_is_paired_and_changes_its_sign_with_the_order():
+    generator, articles = np.random.default_rng(0), np.arange(2_000).astype(str)
+    hard = generator.random(2_000) < 0.2  # both misread these, which says nothing of who is better
+    more = hard | (generator.random(2_000) < 0.02)
+    value, low, high = error_interval(more, articles, hard)
+    assert value == pytest.approx(100 * (more.mean() - hard.mean())) and 0 < low < value < high < 3
+    assert error_interval(hard, articles, more) == pytest.approx((-value, -high, -low), abs=0.1)
+    assert error_interval(more, articles)[1] < error_interval(hard, articles)[2]  # unpaired they overlap
 
 
 def test_one_seed_or_article_alone_gives_no_interval():

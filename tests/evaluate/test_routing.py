@@ -3,11 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from mome.evaluate.routing import (
+    ask_best,
+    ask_level,
     calibrate,
     calibration_error,
     price_routes,
+    race_classifiers,
     reliability,
     risk_coverage,
     routing_price,
@@ -103,3 +107,62 @@ def test_calibration_is_reported_for_classifiers_that_give_a_confidence():
     assert bins["sure"].n.tolist() == [2, 2]
     assert set(bins) == {"sure"}
     assert calibrate(mute)[0].empty
+
+
+# A claim on classifiers
+
+def errors_of(n: int, **places) -> pd.DataFrame:
+    """Return a column for each classifier, true at the first so many of `n` sequences after its start."""
+    at = np.arange(n)
+    return pd.DataFrame({name: (at >= start) & (at < start + count)
+                         for name, (start, count) in places.items()})
+
+
+def race(wrong, margin=0.05):
+    return race_classifiers(wrong, np.arange(len(wrong)).astype(str), "ours", [*wrong.columns[1:]], margin)
+
+
+@pytest.mark.parametrize("n, ours, rival, says, answer", [
+    (2_000, 0, 100, "better", True), (2_000, 100, 0, "worse", False), (2_000, 0, 0, "cannot tell", None),
+    (2_000, 1, 2, "cannot tell", None), (20_000, 0, 0, "tied", False), (20_000, 0, 1, "tied", False)])
+def test_a_race_is_won_lost_tied_or_open_and_a_tie_that_is_shown_is_a_no(n, ours, rival, says, answer):
+    races = race(errors_of(n, ours=(0, ours), rival=(n // 2, rival)))
+    assert races.says.tolist() == [says]
+    assert races.difference[0] == pytest.approx(100 * (ours - rival) / n)
+    assert races.apart[0] == pytest.approx(100 * (ours + rival) / n)
+    part = ask_best("ours", races, 0.05)
+    assert part["answer"] is answer and "rival" in part["said"]
+
+
+def test_the_best_is_better_than_every_rival_and_each_is_named_with_its_kind():
+    wrong = errors_of(20_000, ours=(0, 100), first=(0, 400), second=(0, 101), third=(0, 120))
+    races = race(wrong)
+    assert races.says.tolist() == ["better", "tied", "better"]
+    part = ask_best("ours", races, 0.05)
+    assert part["said"] == "tied within 0.05 percentage points: second; misread more: first, third"
+    assert part["answer"] is False and ask_best("ours", races[::2], 0.05)["answer"] is True
+    assert ask_best("ours", races[:0], 0.05)["answer"] is None
+    worse = race(errors_of(20_000, ours=(0, 100), rival=(0, 20)))
+    assert "misread fewer: rival" in ask_best("ours", worse, 0.05)["said"]
+
+
+def test_the_sequences_that_an_open_race_asks_for_decide_it():
+    part = ask_best("ours", race(errors_of(1_000, ours=(0, 0), rival=(0, 0))), 0.05)
+    assert "about 7,700 independent sequences would decide beside rival" in part["said"]
+    assert race(errors_of(7_000, ours=(0, 0), rival=(0, 0))).says[0] == "cannot tell"
+    assert race(errors_of(7_700, ours=(0, 0), rival=(0, 0))).says[0] == "tied"
+
+
+@pytest.mark.parametrize("error, low, high, answer", [
+    (0.0, 0.0, 0.049, True), (0.2, 0.06, 0.4, False), (0.2, 0.049, 0.4, None), (0.0, 0.0, 0.07, None),
+    (0.05, 0.01, 0.1, None)])
+def test_a_level_is_reached_or_missed_by_the_whole_interval_only(error, low, high, answer):
+    part = ask_level(error, low, high, 0.9995, 5_000)
+    assert part["answer"] is answer
+    assert ("would decide" in part["said"]) == (answer is None)
+
+
+def test_the_sequences_that_a_level_asks_for_without_an_error_are_wilsons():
+    assert "about 7,700 independent" in ask_level(0.0, 0.0, 0.2, 0.9995, 1_611)["said"]
+    assert stats.binomtest(0, 7_700).proportion_ci(method="wilson").high < 0.0005
+    assert stats.binomtest(0, 7_600).proportion_ci(method="wilson").high > 0.0005

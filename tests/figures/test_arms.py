@@ -26,10 +26,18 @@ def test_every_arm_has_its_seeds_as_points_with_mean_and_interval_first_arm_on_t
     mean, low, high = back(mean_interval(forward([80.0, 88.0, 96.8])))
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [mean, mean])
     np.testing.assert_allclose(ax.lines[1].get_xdata(), [low, high])
-    assert ax.texts[0].get_text() == f"{mean:.4g}"
+    assert ax.texts[0].get_text() == f"{mean:.2f}"
     assert (ax.get_xlabel(), ax.get_xscale()) == ("perplexity (log)", "log" if log else "linear")
     assert ax.get_ylim() == figure.axes[1].get_ylim() == (-0.75, 1.75)
     assert figure.get_size_inches() == pytest.approx((2.2 + 2 * 2.9, 1.5 + 2 * 0.42))
+    wide = arms.plot_arms(RESULTS, "perplexity", "", log=log, label_width=5.2).get_size_inches()
+    assert wide[0] == pytest.approx(figure.get_size_inches()[0] + 3)
+
+
+@pytest.mark.parametrize("value, said", [(3.0, "3.000"), (0.0, "0.000"), (1234.4, "1234"), (88.27, "88.27")])
+def test_a_mean_has_four_digits_though_they_be_zeros(value, said):
+    table = pd.DataFrame({"arm": ["a"], "seed": [0], "language": ["en"], "nats": [value]})
+    assert arms.plot_arms(table, "nats", "").axes[0].texts[0].get_text() == said
 
 
 def test_an_arm_without_values_in_a_panel_leaves_its_row_empty():
@@ -47,22 +55,23 @@ def test_bounds_are_drawn_in_the_panels_that_have_them_and_other_panels_are_blue
     assert same_color(figure.axes[1].collections[0].get_facecolor()[0][:3], style.BLUE)
 
 
-def test_an_arm_is_filled_where_its_interval_leaves_out_zero_and_the_best_is_on_top(labels_of, legend_of):
-    table = pd.DataFrame({"arm": ["a", "b", "c"], "baseline": "fixed", "difference": [0.1, -0.2, 0.0],
-                          "low": [0.05, -0.3, np.nan], "high": [0.15, -0.1, np.nan], "seeds": [3, 3, 1],
-                          "verdict": ["worse", "better", "cannot tell"]})
+def test_an_arm_is_hollow_where_nothing_can_be_told_and_the_best_is_on_top(labels_of, legend_of):
+    table = pd.DataFrame({"arm": ["a", "b", "c", "d"], "baseline": "fixed",
+                          "difference": [0.1, -0.2, 0.0, 0.2], "low": [0.05, -0.3, np.nan, 0.19],
+                          "high": [0.15, -0.1, np.nan, 0.21],
+                          "verdict": ["worse", "better", "cannot tell", "equal"]})
     ax = arms.plot_differences(table, "nats", margin=0.02).axes[0]
     points = {line.get_xdata()[0]: line for line in ax.lines
               if line.get_marker() == "o" and len(line.get_xdata())}
     assert {x: line.get_markerfacecolor() == "white" for x, line in points.items()} == {
-        0.1: False, -0.2: False, 0.0: True}
-    assert (labels_of(ax.yaxis), ax.get_ylim()) == (["a", "c", "b"], (-0.7, 2.7))
-    assert [points[x].get_ydata()[0] for x in (0.1, 0.0, -0.2)] == [0, 1, 2]
+        0.1: False, -0.2: False, 0.0: True, 0.2: False}
+    assert (labels_of(ax.yaxis), ax.get_ylim()) == (["d", "a", "c", "b"], (-0.7, 3.7))
+    assert [points[x].get_ydata()[0] for x in (0.2, 0.1, 0.0, -0.2)] == [0, 1, 2, 3]
     intervals = [line.get_xdata() for line in ax.lines if line.get_marker() == "None"]
-    np.testing.assert_equal(intervals[:3], [[0.05, 0.15], [np.nan, np.nan], [-0.3, -0.1]])
-    assert {text.get_text() for text in ax.texts} == {"+0.100", "-0.200", "+0.000"}
+    np.testing.assert_equal(intervals[1:4], [[0.05, 0.15], [np.nan, np.nan], [-0.3, -0.1]])
+    assert {text.get_text() for text in ax.texts} == {"+0.100", "-0.200", "+0.000", "+0.200"}
     assert (ax.patches[0].get_x(), ax.patches[0].get_width()) == pytest.approx((-0.02, 0.04))
-    assert legend_of(ax) == ["better", "worse", "cannot tell"]
+    assert legend_of(ax) == ["better", "worse", "equal", "cannot tell"]
     assert ax.get_legend().get_title().get_text() == "than fixed"
 
 

@@ -234,6 +234,7 @@ CHANGES = {
              "versions": {"python": "3.12.1"}, "characters": 1, "common_articles": True},
     DATA: {"corpus": CORPUS, "languages": ["fr", "en"], "vocab_size": 1_025, "context": 65,
            "tokens_per_language": 60_001, "max_diff_percent": 5.5, "validation_fraction": 0.07,
+           "test_fraction": 0.07, "held_out_tokens": 70,
            "common_articles": False, "near_duplicates": 0.6, "shares": {"en": 2, "fr": 1}, "split_seed": 1,
            "read_by": dataclasses.replace(DATA, split_seed=2)},
     Fertility(DATA): {"data": dataclasses.replace(DATA, split_seed=1), "split": "test"},
@@ -278,7 +279,8 @@ def test_data_of_some_languages_of_a_corpus_reads_those_in_its_own_order(tiny_se
 
 def test_data_read_by_another_is_cut_by_its_tokenizer(tiny_setting):
     host, corpus = Data.of(tiny_setting), find_corpus("mini", ["es"], tiny_setting.scale)[0]
-    added = Data.of(tiny_setting, corpus=corpus, languages=["es"], validation_fraction=0.2, read_by=host)
+    added = Data.of(tiny_setting, corpus=corpus, languages=["es"], validation_fraction=0.2,
+                    test_fraction=0.2, read_by=host)
     build_here(added)
     assert added.notes["token_sha256"] == host.notes["token_sha256"]
     assert added.open().languages == ["es"]

@@ -29,7 +29,8 @@ from mome.recipes.forgetting import (
     score_untrained,
 )
 from mome.recipes.modular import MoE
-from mome.recipes.students import HARD_LABELS, Objective, Student
+from mome.recipes.setting import open_setting
+from mome.recipes.students import HARD_LABELS, Objective, Student, make_dense
 from mome.recipes.teacher import Targets
 from mome.scales import Optimizer, Shape
 
@@ -111,11 +112,12 @@ def test_every_field_of_a_modular_stage_changes_its_name(tiny_setting):
 
 def test_every_field_of_drift_and_of_refitted_routers_changes_the_name(tiny_setting):
     stages = make_moe_stages(tiny_setting, "JEET", ["en", "fr", "de"])
-    drifts = changed_names(Drift(stages, 12), {"stages": stages[:2], "rows_per_language": 8})
+    drifts = changed_names(Drift(stages, 12), {
+        "stages": stages[:2], "rows_per_language": 8, "split": "test"})
     data = Data.of(tiny_setting)
     routers = changed_names(RefittedRouters(data, ORDER, 100), {
         "data": replace(data, split_seed=1), "order": ORDER[::-1], "rows_per_language": 50})
-    assert (len(set(drifts)), len(set(routers))) == (3, 4)
+    assert (len(set(drifts)), len(set(routers))) == (4, 4)
 
 
 def test_in_no_name_is_the_order_of_shares_nor_without_replay_what_came_before(tiny_setting):
@@ -159,8 +161,21 @@ def test_titles_tell_the_stages_of_a_chapter_apart(tiny_setting):
     arms += [make_moe_stages(tiny_setting, variant, ORDER) for variant in MODULAR_STAGES]
     arms += [[make_session(tiny_setting, SHARES)], [make_session(tiny_setting, SHARES | {"en": 1})],
              *([Drift(make_moe_stages(tiny_setting, variant, ORDER), 12)] for variant in MODULAR_STAGES)]
-    titles = [stage.title for stages in arms for stage in stages]
-    assert len(set(titles)) == len(titles)
+    recipes = {stage.name: stage for stages in arms for stage in stages}
+    assert len({stage.title for stage in recipes.values()}) == len(recipes)
+
+
+def test_what_is_the_same_training_in_two_arms_is_one(tiny_setting):
+    ple, jeet, common = (make_moe_stages(tiny_setting, variant, ORDER) for variant in MODULAR_STAGES)
+    assert ple[0] == jeet[0] != common[0]
+    assert not {stage.name for stage in ple[1:]} & {stage.name for stage in jeet}
+    assert [stage.start_from for stage in ple] == [None, *ple[:3]]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop"])
+def test_a_balanced_session_is_the_dense_model_beside_the_experts(scale, own_home):
+    found = open_setting(scale, "mini", sorted(SHARES))
+    assert Student.of(found, found.languages).name == make_dense(found, "same active").name
 
 
 def test_orders_are_one_each_first_and_last_once_or_all_and_an_empty_one_is_the_languages_own():
@@ -184,14 +199,16 @@ def test_orders_are_one_each_first_and_last_once_or_all_and_an_empty_one_is_the_
     (lambda s: make_moe_stages(s, "PLE branched", ["en"]), ["variant='PLE branched'", "JEET"]),
     (lambda s: make_moe_stages(s, "PLE", ["xx"]), ["'xx'"]),
     (lambda s: replace(make_moe_stages(s, "PLE", ["en"])[0], language="xx"), ["language='xx'"]),
-    (lambda s: replace(make_moe_stages(s, "PLE", ["en", "fr"])[1], variant="JEET"), ["PLE en", "JEET"]),
+    (lambda s: replace(make_moe_stages(s, "PLE", ["en", "fr"])[1], variant="MoE-CE"), ["JEET en", "MoE-CE"]),
+    (lambda s: replace(make_moe_stages(s, "PLE", ["en", "fr", "de"])[2], variant="JEET"), ["PLE fr", "JEET"]),
+    (lambda s: replace(make_moe_stages(s, "JEET", ["en", "fr", "de"])[2], variant="PLE"), ["JEET fr", "PLE"]),
     (lambda s: make_session(s, {"en": 1.0, "xx": 1.0}), ["languages='xx'"]),
     (lambda s: make_session(s, {"en": 0.0, "fr": 1.0}), ["shares['en']=0.0"]),
     (lambda s: replace(make_session(s, SHARES), shares={"en": 1}), ["shares=", "en, fr, de, py"]),
     (lambda s: list_orders(["en"], "each"), ["orders='each'", "one, rotations, all"]),
     (lambda s: check_order(["en"], ["en"]), ["order=['en']", "two or more"]),
     (lambda s: check_order(["en", "fr"], ["en", "fr", "de"]), ["order=['en', 'fr']", "en, fr, de"]),
-    (lambda s: Drift(make_moe_stages(s, "PLE", ["en"]), 12), ["PLE en", "two or more"]),
+    (lambda s: Drift(make_moe_stages(s, "PLE", ["en"]), 12), ["JEET en", "two or more"]),
     (lambda s: Drift(make_moe_stages(s, "PLE", ["en", "fr"])[::-1], 12), ["the one before it"]),
     (lambda s: RefittedRouters(Data.of(s), ["en", "fr"], 12), ["order=['en', 'fr']"])])
 def test_what_cannot_be_is_refused_by_name_and_value(tiny_setting, make, words):
@@ -291,6 +308,7 @@ def test_an_untrained_student_knows_nothing_of_any_language(setting):
     assert list(nats.index) == list(setting.languages)
     np.testing.assert_allclose(nats, np.log(600), atol=0.1)
     assert nats.equals(score_untrained(second.start_from))
+    assert not nats.equals(score_untrained(second, "test"))
 
 
 def logits_of(model, number, data):
@@ -326,7 +344,7 @@ def test_what_a_stage_does_not_teach_takes_no_gradients(setting, variant):
     build_here(first)  # the head has weights of its own here
     shared = {"embedding.weight", "lm_head.weight", "lm_head.bias"}
     shared |= {"common_expert.ln_f.weight"} if variant == "MoE-CE" else set()
-    for stage, language in ((first, "en"), (replace(second, start_from=first), "py")):
+    for stage, language in ((first, "en"), (replace(second, variant=variant, start_from=first), "py")):
         learning = {name for name, weight in stage.make_model().named_parameters() if weight.requires_grad}
         assert learning & shared == (shared if stage is first or variant != "PLE" else set())
         assert {name.split(".")[1] for name in learning if name.startswith("experts.")} == {language}
@@ -342,8 +360,8 @@ def test_the_first_stage_of_every_variant_trains_what_is_shared(setting, modular
 
 @pytest.mark.parametrize("variant", MODULAR_STAGES)
 def test_with_all_shared_parts_put_back_everything_that_was_forgotten_comes_back(setting, modular, variant):
-    drift = Drift(modular[variant], setting.scale.evaluation_rows)
-    scores = score_stages(setting, modular[variant])
+    drift = Drift(modular[variant], setting.scale.evaluation_rows, "test")
+    scores = score_stages(setting, modular[variant], "test")
     build_here([drift, scores])
     table = drift.open()
     assert table.language.tolist() == [name for name in ORDER[:-1] for _ in range(3)]

@@ -34,10 +34,10 @@ FRENCH = Data.of(open_setting("smoke", "mini", ["fr"]), read_by=DATA)
 CHANGES = {
     FittedRouter(DATA, 10): {**FITTED, "added": (FRENCH,)},
     ComparedClassifier(DATA, OWN, 10, [1, 2]): {**READ, "prefixes": [2, 1], "split": "test"},
-    CommentedRows(DATA): {"data": OTHER, "shares": [0.5], "n_rows": 1, "seed": 1},
+    CommentedRows(DATA): {"data": OTHER, "shares": [0.5], "n_rows": 1, "seed": 1, "split": "test"},
     ProbedClassifier(DATA, OWN, 10, None, None): {
         **READ, "strangers": MINI, "commented": CommentedRows(DATA), "mixes": [0.5], "mix_rows": 1,
-        "stranger_rows": 1},
+        "stranger_rows": 1, "split": "test"},
     OtherReadings(DATA, OWN, 10, ROWS): {**READ, "other": dataclasses.replace(ROWS, rows_per_language=6)}}
 
 
@@ -48,7 +48,7 @@ def strangers(tiny_setting):
 
 @pytest.fixture(scope="module")
 def compared(tiny_setting):
-    recipe = ComparedClassifier.of(tiny_setting, OWN, [1, 4])
+    recipe = ComparedClassifier.of(tiny_setting, OWN, [1, 4], "validation")
     build_here(recipe)
     return recipe
 
@@ -74,7 +74,7 @@ def test_router_rows_rename_routers_not_data_what_is_not_used_neither_and_a_spli
     def names(**overrides):
         setting = open_setting("smoke", "mini", ["en", "py"], overrides)
         data = Data.of(setting)
-        return data.name, FittedRouter.of(setting).name, ComparedClassifier.of(setting, OWN, [1]).name
+        return data.name, FittedRouter.of(setting).name, ComparedClassifier.of(setting, OWN, [1], "test").name
 
     usual, more_rows, other_data = names(), names(router_rows=401), names(tokens_per_language=50_000)
     assert usual[0] == more_rows[0] != other_data[0]
@@ -83,7 +83,7 @@ def test_router_rows_rename_routers_not_data_what_is_not_used_neither_and_a_spli
                     for overrides in ({}, {"muon_lr": 0.5, "teacher_tokens": 9_999, "evaluation_rows": 3}))
     assert FittedRouter.of(usual).name == FittedRouter.of(other).name
     setting = open_setting("smoke", "mini", ["en", "py"])
-    first, second = (ComparedClassifier.of(setting, OWN, [1], seed) for seed in (0, 1))
+    first, second = (ComparedClassifier.of(setting, OWN, [1], "test", seed) for seed in (0, 1))
     assert first.data == Data.of(setting) != second.data == Data.of(setting, 1)
     assert first.data.corpus == second.data.corpus
 
@@ -100,6 +100,9 @@ def test_an_option_said_as_it_is_by_default_is_one_value_with_the_default_unsaid
     (lambda: ComparedClassifier(DATA, OWN, 10, [0]), "prefixes=0"),
     (lambda: ComparedClassifier(ENGLISH, OWN, 10, [1]), r"languages=\['en'\] is not allowed"),
     (lambda: ComparedClassifier(DATA, OWN, 10, [1], options={"n_trees": 5}), "option of .*='n_trees'"),
+    (lambda: ComparedClassifier(DATA, OWN, 10, [1], "dev"), "split='dev'"),
+    (lambda: CommentedRows(DATA, split="dev"), "split='dev'"),
+    (lambda: ProbedClassifier(DATA, OWN, 10, None, None, split="dev"), "split='dev'"),
     (lambda: CommentedRows(ENGLISH), r"languages=\['en'\] is not allowed"),
     (lambda: FittedRouter(DATA, 0), "rows_per_language=0"),
     (lambda: FittedRouter(DATA, 10, options={"C": -1}), "C=-1"),
@@ -164,7 +167,8 @@ def test_a_router_on_another_tokenizer_s_ids_is_refused(tiny_setting, monkeypatc
 
 def test_a_router_knows_the_languages_of_added_data(tiny_setting):
     host, corpus = Data.of(tiny_setting), find_corpus("mini", ["it"], tiny_setting.scale)[0]
-    added = Data.of(tiny_setting, corpus=corpus, languages=["it"], validation_fraction=0.2, read_by=host)
+    added = Data.of(tiny_setting, corpus=corpus, languages=["it"], validation_fraction=0.2,
+                    test_fraction=0.2, read_by=host)
     recipe = FittedRouter.of(tiny_setting, (added,))
     build_here(recipe)
     router, rows = recipe.open(), added.open().rows("validation")
@@ -172,14 +176,14 @@ def test_a_router_knows_the_languages_of_added_data(tiny_setting):
     assert (router.route(rows) == 4).mean() > 0.5
 
 
-@pytest.mark.parametrize("classifier, options, seed", [
-    (OWN, (), 42), ("random_forest", {"n_trees": 2}, 5)])
-def test_a_probed_classifier_is_the_compared_one(tiny_setting, classifier, options, seed):
+@pytest.mark.parametrize("classifier, options, seed, split", [
+    (OWN, (), 42, "validation"), ("random_forest", {"n_trees": 2}, 5, "test")])
+def test_a_probed_classifier_is_the_compared_one(tiny_setting, classifier, options, seed, split):
     data = Data.of(tiny_setting)
     asked = {"data": data, "classifier": classifier, "rows_per_language": 50, "seed": seed}
     asked["options"] = options
-    compared = ComparedClassifier(**asked, prefixes=[1])
-    probed = ProbedClassifier(**asked, strangers=None, commented=None, mixes=[0.5])
+    compared = ComparedClassifier(**asked, prefixes=[1], split=split)
+    probed = ProbedClassifier(**asked, strangers=None, commented=None, mixes=[0.5], split=split)
     other = OtherReadings(**asked, other=OtherRows(data, tiny_setting.corpus, 6))
     build_here([compared, probed, other])
     whole = compared.open()["predictions"].query(f"prefix == {TINY['context']}").reset_index(drop=True)
@@ -191,7 +195,8 @@ def test_a_probed_classifier_is_the_compared_one(tiny_setting, classifier, optio
     assert other.open().predicted.tolist() == fitted.predict(other.other.open()[0]).tolist()
 
 
-def test_a_probed_classifier_keeps_a_table_for_every_kind_of_odd_text_that_applies(tiny_setting, probed):
+def test_a_probed_classifier_keeps_a_table_for_every_kind_of_odd_text_that_applies(
+        tiny_setting, probed, strangers):
     assert set(probed) == {"domains", "mixes", "strangers", "answers", "comments"}
     assert sorted(probed["mixes"].percent.unique()) == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
     assert len(probed["mixes"]) == 6 * 11
@@ -200,6 +205,14 @@ def test_a_probed_classifier_keeps_a_table_for_every_kind_of_odd_text_that_appli
     assert probed["comments"].percent.unique().tolist() == [0, 25, 50, 75, 90]
     n_known = len(Data.of(tiny_setting).open().rows("validation"))
     assert len(probed["answers"]) == n_known + probed["strangers"].n_rows.sum()
+    of_test = ProbedClassifier.of(Data.of(tiny_setting), OWN, 100, strangers, "test")
+    build_here(of_test)
+    plain, usual = (np.array(list(recipe.open().rows[0])).tolist()  # code without a comment
+                    for recipe in (of_test.commented, CommentedRows(Data.of(tiny_setting))))
+    assert plain != usual
+    n_known = len(Data.of(tiny_setting).open().rows("test"))
+    assert len(of_test.open()["answers"]) == n_known + probed["strangers"].n_rows.sum()
+    assert of_test.open()["mixes"].n_rows.sum() > probed["mixes"].n_rows.sum()
     without = ProbedClassifier(Data.of(tiny_setting, languages=["en", "fr"]), OWN, 20, None, None, [0.5])
     build_here(without)
     assert set(without.open()) == {"domains", "mixes"}

@@ -25,7 +25,8 @@ def pack(tmp_path_factory):
     def build(languages: list[str], **changed) -> PackedData:
         folder = tmp_path_factory.mktemp("data")
         sizes = {"vocab_size": 700, "context": 64, "tokens_per_language": 15_000, "max_diff_percent": 5.0,
-                 "validation_fraction": 0.06, "split_seed": 42, **changed}
+                 "validation_fraction": 0.06, "test_fraction": 0.06, "held_out_tokens": 10_000,
+                 "split_seed": 42, **changed}
         build_dataset(pd.DataFrame(read_documents("mini", languages, 1, True, folder)), folder, **sizes)
         return PackedData(folder)
 

@@ -43,7 +43,7 @@ def letters():
 def short(pack):
     """Data of two languages whose rows have an odd number of tokens."""
     return pack(["en", "fr"], vocab_size=500, context=33, tokens_per_language=5_000, validation_fraction=0.1,
-                split_seed=0)
+                test_fraction=0.1, split_seed=0)
 
 
 # Texts of any length
@@ -128,7 +128,7 @@ def test_a_mixed_row_holds_exactly_its_share_of_the_second_language(short):
     english, french = (rows[short.row_numbers("validation", language, 5)] for language in ("en", "fr"))
     n = min(5, len(english), len(french))
     for share in (0, 0.1, 0.25, 0.5, 0.9, 1):
-        mixed, second = mix_rows(short, "en", "fr", share, 5), round(share * 33)
+        mixed, second = mix_rows(short, "en", "fr", share, 5, "validation"), round(share * 33)
         assert mixed.shape == (n, 33)
         assert np.array_equal(mixed[:, :33 - second], english[:n, :33 - second])
         assert np.array_equal(mixed[:, 33 - second:], french[:n, :second])
@@ -249,6 +249,9 @@ def test_statements_are_put_only_where_they_break_nothing_and_in_other_languages
         "match x:", "pass", "return (x,"]
     for seed in range(5):
         compile(comment(AWKWARD, 0.9, seed), "awkward.py", "exec")
+    piece = "def f(x):\n    y = 1\n    return y\n\n\ndef g():\n    return (x,"
+    assert find_gaps(piece) == [0, 1, 2, 5]  # before its last statement, which was cut, not within it
+    assert comment(piece, 0.9, 0).endswith("def g():\n    return (x,")
     code = "SELECT name\nFROM people\nWHERE age > 3;"
     assert find_gaps(code) == [0, 1, 2, 3]
     assert added_lines(code, comment(code, 0.5, 0))

@@ -1,0 +1,85 @@
+"""What a command took: minutes, core minutes, the peak of memory, on which code."""
+
+import os
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from mome.config import repository
+from mome.store import read_json, write_json
+
+SAMPLE_SECONDS = 3.0
+
+
+class Meter:
+    """Measures this process and all below it from `start` on; its peak of memory is that of the samples.
+
+    Memory is PSS where the system tells it, where pages that several processes share count once, else RSS,
+    where they count in each.
+    """
+
+    def __init__(self, seconds: float = SAMPLE_SECONDS):
+        self.started, self.cpu_before, self.seconds = time.perf_counter(), count_cpu_seconds(), seconds
+        self.peak, self.kind, self.ended = 0, "PSS", threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def watch(self) -> None:
+        while not self.ended.is_set():
+            self.peak = max(self.peak, self.measure())
+            self.ended.wait(self.seconds)
+
+    def measure(self) -> int:
+        """Return the bytes that this process and its descendants take now."""
+        total = 0
+        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+            with suppress(psutil.Error):  # it ended meanwhile, or is another user's
+                memory = process.memory_full_info()
+                if not hasattr(memory, "pss"):
+                    self.kind = "RSS"
+                total += getattr(memory, "pss", memory.rss)
+        return total
+
+    def stop(self, file: Path, **told) -> dict:
+        """Write and return what was measured, with what else is told; a file that is there is added to.
+
+        Keys: date, commit, minutes, cpu_minutes (of this process and those that have ended below it),
+        peak_gb, memory (PSS or RSS).
+        """
+        self.ended.set()
+        self.thread.join()
+        before = read_json(file) if file.exists() else {"minutes": 0.0, "cpu_minutes": 0.0, "peak_gb": 0.0}
+        cpu_minutes = (count_cpu_seconds() - self.cpu_before) / 60
+        entry = {"date": time.strftime("%Y-%m-%d"), "commit": find_commit(), **told,
+                 "minutes": round(before["minutes"] + (time.perf_counter() - self.started) / 60, 2),
+                 "cpu_minutes": round(before["cpu_minutes"] + cpu_minutes, 2),
+                 "peak_gb": round(max(before["peak_gb"], self.peak / 1e9), 2), "memory": self.kind}
+        write_json(file, entry)
+        return entry
+
+
+def count_cpu_seconds() -> float:
+    """Return the seconds of all cores that this process and its ended descendants have taken."""
+    return sum(os.times()[:4])
+
+
+def find_commit() -> str | None:
+    """Return the checkout's commit, with "changed" where files differ from it; None outside of git."""
+    with suppress(OSError, subprocess.CalledProcessError):
+        asked = [subprocess.run(["git", *words], cwd=repository(), capture_output=True, text=True, check=True)
+                 for words in (["rev-parse", "--short", "HEAD"],
+                               ["status", "--porcelain", "--untracked-files=no"])]
+        return asked[0].stdout.strip() + (", changed" if asked[1].stdout.strip() else "")
+    return None
+
+
+def describe_meter(entry: dict) -> str:
+    """Return what a command took as a line."""
+    minutes = entry["minutes"]
+    busy = 100 * entry["cpu_minutes"] / max(1e-9, minutes * entry["workers"])
+    return (f"{minutes:.1f} minutes with {entry['workers']} workers, {entry['cpu_minutes']:.1f} core minutes "
+            f"({busy:.0f} % of theirs), peak of memory {entry['peak_gb']:.1f} GB ({entry['memory']})")
