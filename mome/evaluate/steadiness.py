@@ -30,12 +30,12 @@ class Spread:
 
 
 def measure_cycles(gradients: Iterable[tuple[Tensor, Tensor]]) -> pd.DataFrame:
-    """Return arm, trace, formula: the covariance of the mean gradient of a cycle, for each of `CYCLES`.
+    """Return arm, trace, ratio, formula: the covariance of a cycle's mean gradient for each of `CYCLES`.
 
     `gradients` are those of half-batches at the same weights, of hard labels and of the teacher's loss, each
-    (N,); every four are a cycle, a rest is left out. All arms have one mean, and where half-batches are
-    independent each way of alternating adds to the trace of alpha 0.5 an eighth of that of g_CE - g_KD over
-    whole batches: `formula`, from the half-batches, whose trace is twice as large.
+    (N,); every four are a cycle, a rest is left out. `ratio` is the trace over that of alpha 0.5. All arms
+    have one mean, and where half-batches are independent alternating adds to the trace an eighth of that of
+    g_CE - g_KD over whole batches, which is half of that over half-batches: `formula`, as a ratio.
     """
     spreads, gap, pairs = {arm: Spread() for arm in CYCLES}, Spread(), iter(gradients)
     for cycle in zip(*[pairs] * 4, strict=False):
@@ -44,10 +44,9 @@ def measure_cycles(gradients: Iterable[tuple[Tensor, Tensor]]) -> pd.DataFrame:
             spreads[arm].add(sum(mixed) / 4)
         for ce, kd in cycle:
             gap.add(ce - kd)
-    base = spreads["alpha 0.5"].trace
-    return pd.DataFrame([{"arm": arm, "trace": spread.trace,
-                          "formula": base if arm == "alpha 0.5" else base + gap.trace / 16}
-                         for arm, spread in spreads.items()])
+    table = pd.DataFrame({"arm": [*spreads], "trace": [spread.trace for spread in spreads.values()]})
+    base, is_base = spreads["alpha 0.5"].trace, table.arm == "alpha 0.5"
+    return table.assign(ratio=table["trace"] / base, formula=np.where(is_base, 1, 1 + gap.trace / 16 / base))
 
 
 def measure_wobble(history: pd.DataFrame, column: str) -> float:

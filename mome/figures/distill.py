@@ -111,14 +111,19 @@ def plot_loss_by_position(table: pd.DataFrame, alpha: float) -> plt.Figure:
     return ax.figure
 
 
-def plot_steadiness(cycles: pd.DataFrame, wobble: pd.DataFrame, nats: pd.DataFrame,
+def plot_steadiness(cycles: pd.DataFrame, wobble: pd.DataFrame, nats: pd.DataFrame, baseline: str,
                     margin: float) -> plt.Figure:
     """Each way of alternating against both losses in every step (the line): three measures, points are seeds.
 
-    `cycles`: arm, seed, tokens, ratio, formula (traces over alpha 0.5's): single weights stand below the seeds'
-    means of their logarithms, the formula's mean is a diamond. `wobble`, `nats`: arm, seed, difference (from
-    alpha 0.5). `margin` is shaded.
+    `cycles`: arm, seed, tokens, ratio, formula (traces over the baseline's): single weights stand below the
+    seeds' means of their logarithms, the formula's mean is a diamond. `wobble` (arm, seed, wobble) and `nats`
+    (arm, seed, nats_per_token) are drawn as paired differences from the baseline, `margin` is shaded.
     """
+    def subtract(table):
+        wide = table.set_index(["arm", "seed"]).iloc[:, 0].unstack("seed")
+        return wide - wide.loc[baseline]
+
+    cycles, differences = cycles[cycles.arm != baseline], [subtract(wobble), subtract(nats)]
     arms, tokens = list(cycles.arm.unique())[::-1], sorted(cycles.tokens.unique())
     colors = dict(zip(tokens, ("#7F7F7F", *style.SERIES_COLORS[1:]), strict=False))
     _, axes = style.start_panels(3, 13.6, 1.7 + 0.7 * len(arms))
@@ -131,13 +136,13 @@ def plot_steadiness(cycles: pd.DataFrame, wobble: pd.DataFrame, nats: pd.DataFra
             below = np.full(len(ratios), height - 0.2 - 0.08 * number)
             axes[0].scatter(ratios, below, s=16, lw=0, color=color)
         axes[0].plot(part.formula.mean(), height, "D", ms=6, mfc="none", mec=style.ORANGE, zorder=5)
-        for ax, table in zip(axes[1:], (wobble, nats), strict=True):
-            draw_seeds(ax, table[table.arm == arm].difference.to_numpy(), height, style.BLUE, log=False)
+        for ax, table in zip(axes[1:], differences, strict=True):
+            draw_seeds(ax, table.loc[arm].to_numpy(), height, style.BLUE, log=False)
     for read, color in colors.items():
         axes[2].plot([], [], "o", ms=4, color=color, label=f"{read / 1e3:.0f}" if read else "untrained")
     axes[2].plot([], [], "D", mfc="none", mec=style.ORANGE, label="formula")
-    titles = {"gradient of a cycle": "covariance, as a multiple of alpha 0.5's",
-              "wobble of the held-out loss": "nats more than alpha 0.5",
+    titles = {"gradient of a cycle": f"covariance, as a multiple of {baseline}'s",
+              "wobble of the held-out loss": f"nats more than {baseline}",
               "quality at the end": f"nats per token more ({style.LOWER})"}
     for ax, (title, label), same in zip(axes, titles.items(), (1, 0, 0), strict=True):
         ax.axvline(same, color="black", lw=1)

@@ -67,7 +67,7 @@ class CycleSpread(Table):
         return f"cycle spread of {self.students[0].title}"
 
     def tabulate(self):
-        """Return tokens (that the student has read), and arm, trace, formula as `measure_cycles` does."""
+        """Return tokens (that the student has read), and what `measure_cycles` does."""
         import pandas as pd
 
         from mome.evaluate.steadiness import measure_cycles
@@ -77,7 +77,7 @@ class CycleSpread(Table):
             model = first.make_model() if student is None else student.open()
             tokens = student.steps * student.batch_size * student.data.context if student else 0
             table = measure_cycles(self.take_gradients(model))
-            tables.append(table.assign(tokens=tokens)[["tokens", "arm", "trace", "formula"]])
+            tables.append(table.assign(tokens=tokens)[["tokens", *table.columns]])
         return pd.concat(tables, ignore_index=True)
 
     def take_gradients(self, model):

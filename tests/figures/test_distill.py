@@ -86,12 +86,13 @@ def test_the_shares_of_a_sequences_loss_add_up_to_a_hundred_percent_stacked(labe
 
 
 def test_ways_of_alternating_stand_beside_both_losses_in_three_measures(labels_of, legend_of):
-    arms, seeds = ["by step", "by micro-batch"], [0, 1]
+    arms, seeds = ["both", "by step", "by micro-batch"], [0, 1]
     cycles = pd.DataFrame([{"arm": arm, "seed": seed, "tokens": tokens, "ratio": 2.0 * 4**power, "formula": 3}
                            for arm in arms for seed in seeds for tokens, power in ((0, 0), (64_000, 1))])
-    other = pd.DataFrame([{"arm": arm, "seed": seed, "difference": 0.1 * seed} for arm in arms
-                          for seed in seeds])
-    gradient, wobble, quality = distill.plot_steadiness(cycles, other, other, margin=0.01).axes
+    wobble = pd.DataFrame([{"arm": arm, "seed": seed, "wobble": 5 * seed + 0.1 * seed * (arm != "both")}
+                           for arm in arms for seed in seeds])
+    nats = wobble.set_axis(["arm", "seed", "nats_per_token"], axis=1)
+    gradient, wobble, quality = distill.plot_steadiness(cycles, wobble, nats, "both", margin=0.01).axes
     assert labels_of(gradient.yaxis) == ["by micro-batch", "by step"]
     assert [text.get_text() for text in gradient.texts] == ["4.000", "4.000"]  # the mean of logarithms
     assert [text.get_text() for text in wobble.texts + quality.texts] == ["0.05000"] * 4
