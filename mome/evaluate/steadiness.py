@@ -40,7 +40,8 @@ def measure_cycles(gradients: Iterable[tuple[Tensor, Tensor]]) -> pd.DataFrame:
     spreads, gap, pairs = {arm: Spread() for arm in CYCLES}, Spread(), iter(gradients)
     for cycle in zip(*[pairs] * 4, strict=False):
         for arm, alphas in CYCLES.items():
-            spreads[arm].add(sum(torch.lerp(kd, ce, alpha) for (ce, kd), alpha in zip(cycle, alphas)) / 4)
+            mixed = (torch.lerp(kd, ce, alpha) for (ce, kd), alpha in zip(cycle, alphas, strict=True))
+            spreads[arm].add(sum(mixed) / 4)
         for ce, kd in cycle:
             gap.add(ce - kd)
     base = spreads["alpha 0.5"].trace

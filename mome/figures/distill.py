@@ -91,7 +91,7 @@ def plot_budgets(table: pd.DataFrame, gains: pd.DataFrame, teacher: float) -> pl
 
 
 def plot_loss_by_position(table: pd.DataFrame, alpha: float) -> plt.Figure:
-    """Hard-label and KD part of each token's loss, percent; hatched what the teacher's own entropy makes of it.
+    """Hard-label and KD part of each token's loss, percent; hatched the teacher's own entropy.
 
     Columns: those of `loss_by_position`.
     """
@@ -115,37 +115,37 @@ def plot_steadiness(cycles: pd.DataFrame, wobble: pd.DataFrame, nats: pd.DataFra
                     margin: float) -> plt.Figure:
     """Each way of alternating against both losses in every step (the line): three measures, points are seeds.
 
-    `cycles`: arm, seed, tokens, ratio, formula (traces over alpha 0.5's; the formula's mean is a diamond).
-    `wobble`, `nats`: arm, seed, difference (from alpha 0.5). `margin` is shaded about no difference in both.
+    `cycles`: arm, seed, tokens, ratio, formula (traces over alpha 0.5's): single weights stand below the seeds,
+    which are their means of logarithms; the formula's mean is a diamond. `wobble`, `nats`: arm, seed,
+    difference (from alpha 0.5). `margin` is shaded.
     """
-    arms = list(cycles.arm.unique())[::-1]
-    figure, axes = style.start_panels(3, 12.4, 1.5 + 0.62 * len(arms))
-    tokens = sorted(cycles.tokens.unique())
+    arms, tokens = list(cycles.arm.unique())[::-1], sorted(cycles.tokens.unique())
     colors = dict(zip(tokens, ("#7F7F7F", *style.SERIES_COLORS[1:]), strict=False))
+    _, axes = style.start_panels(3, 13.6, 1.7 + 0.7 * len(arms))
     for height, arm in enumerate(arms):
         part = cycles[cycles.arm == arm]
-        draw_seeds(axes[0], part.groupby("seed").ratio.apply(lambda x: np.exp(np.log(x).mean())).to_numpy(),
-                   height, style.BLUE, log=True)
-        for number, (read, seeds) in enumerate(part.groupby("tokens")):
-            axes[0].scatter(seeds.ratio, height - 0.12 - 0.07 * number + 0 * seeds.ratio, s=16, lw=0,
-                            color=colors[read])
+        seeds = np.exp(np.log(part.ratio).groupby(part.seed).mean())
+        draw_seeds(axes[0], seeds.to_numpy(), height, style.BLUE, log=True)
+        for number, (read, color) in enumerate(colors.items(), 1):
+            ratios = part.ratio[part.tokens == read]
+            below = np.full(len(ratios), height - 0.2 - 0.08 * number)
+            axes[0].scatter(ratios, below, s=16, lw=0, color=color)
         axes[0].plot(part.formula.mean(), height, "D", ms=6, mfc="none", mec=style.ORANGE, zorder=5)
         for ax, table in zip(axes[1:], (wobble, nats), strict=True):
             draw_seeds(ax, table[table.arm == arm].difference.to_numpy(), height, style.BLUE, log=False)
     for read, color in colors.items():
-        axes[0].plot([], [], "o", ms=4, color=color, label=f"{read / 1e3:g}" if read else "untrained")
-    axes[0].plot([], [], "D", mfc="none", mec=style.ORANGE, label="formula")
-    titles = {"a cycle's gradient, at one set of weights": "trace of its covariance over alpha 0.5's",
-              "held-out loss around its trend": "standard deviation, nats more than alpha 0.5",
-              "quality at the end": f"nats per token more than alpha 0.5 ({style.LOWER})"}
-    for ax, (title, label) in zip(axes, titles.items(), strict=True):
-        ax.axvline(ax is axes[0], color="black", lw=1)
-        ax.set(title=title, xlabel=label, ylim=(-0.7, len(arms) - 0.3), xmargin=0.15)
+        axes[2].plot([], [], "o", ms=4, color=color, label=f"{read / 1e3:.0f}" if read else "untrained")
+    axes[2].plot([], [], "D", mfc="none", mec=style.ORANGE, label="formula")
+    titles = {"gradient of a cycle": "covariance, as a multiple of alpha 0.5's",
+              "wobble of the held-out loss": "nats more than alpha 0.5",
+              "quality at the end": f"nats per token more ({style.LOWER})"}
+    for ax, (title, label), same in zip(axes, titles.items(), (1, 0, 0), strict=True):
+        ax.axvline(same, color="black", lw=1)
+        ax.set(title=title, xlabel=label, ylim=(-0.8, len(arms) - 0.4), xmargin=0.15)
         if ax is not axes[0]:
             ax.axvspan(-margin, margin, color="grey", alpha=0.15, lw=0)
     axes[0].set_yticks(range(len(arms)), arms)
-    axes[0].legend(fontsize=7.5, title="thousand tokens read", title_fontsize=7.5, loc="best")
-    return figure
+    return style.put_legend(axes[2], title="left panel, thousand\ntokens read", title_fontsize=8.5)
 
 
 def plot_seed_grid(grid: pd.DataFrame, parts: pd.Series) -> plt.Figure:

@@ -68,7 +68,7 @@ class CycleSpread(Table):
         return f"cycle spread of {self.students[0].title}"
 
     def tabulate(self):
-        """Return tokens (that the student has read, 0 untrained), arm, trace, formula (see `measure_cycles`)."""
+        """Return tokens (that the student has read), and arm, trace, formula as `measure_cycles` does."""
         import pandas as pd
 
         from mome.evaluate.steadiness import measure_cycles

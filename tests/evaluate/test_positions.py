@@ -19,8 +19,9 @@ def test_the_loss_of_every_position_is_its_own_and_the_shares_add_up_to_one():
     for row in table.itertuples():
         read, token = row.position - 1, int(input_ids[row.position])
         assert row.ce == pytest.approx(-log_q[read, token].item(), abs=1e-5)
-        kd = (log_p[read].exp() * (log_p[read] - log_q[read])).sum().item()
-        assert row.kd == pytest.approx(kd, abs=1e-5)
+        p = log_p[read].exp()
+        assert row.kd == pytest.approx(-(p * log_q[read]).sum().item(), abs=1e-5)  # what training minimises
+        assert row.kd - row.entropy == pytest.approx((p * (log_p[read] - log_q[read])).sum().item(), abs=1e-5)
         assert row.teacher_probability == pytest.approx(log_p[read, token].exp().item(), rel=1e-4)
         assert row.student_probability == pytest.approx(log_q[read, token].exp().item(), rel=1e-4)
         for top, logits, log_probs in ((row.student_top, student, log_q), (row.teacher_top, teacher, log_p)):

@@ -66,16 +66,48 @@ def test_budgets_are_curves_over_tokens_whatever_the_order_of_rows_and_the_gain_
 
 
 def test_the_shares_of_a_sequences_loss_add_up_to_a_hundred_percent_stacked(labels_of, legend_of):
-    table = pd.DataFrame({"token": ["x", " y"], "ce": [2.0, 1.0], "kd": [0.5, 0.1]})
+    table = pd.DataFrame({"token": ["x", " y"], "ce": [2.0, 1.0], "kd": [0.5, 0.1], "entropy": [0.2, 0.1]})
     ax = distill.plot_loss_by_position(table, alpha=0.3).axes[0]
-    hard, soft = ax.containers
+    hard, soft, unavoidable = ax.containers
     total = 0.3 * 3 + 0.7 * 0.6
     assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(100)
     assert [bar.get_height() for bar in hard] == pytest.approx([100 * 0.6 / total, 100 * 0.3 / total])
+    assert [bar.get_height() for bar in soft] == pytest.approx([100 * 0.7 * 0.3 / total, 0])
+    assert [bar.get_height() for bar in unavoidable] == pytest.approx([14 / total, 7 / total])
     assert [bar.get_y() for bar in soft] == pytest.approx([bar.get_height() for bar in hard])
+    assert {bar.get_hatch() for bar in unavoidable} == {"////"}
     assert [bar.get_x() + 0.4 for bar in hard] == pytest.approx([0, 1])
     assert labels_of(ax.xaxis) == ["x", "·y"]
-    assert legend_of(ax) == ["hard label, alpha = 0.3", "teacher, 1 - alpha = 0.7"]
+    assert legend_of(ax) == ["hard label, alpha = 0.3", "teacher, 1 - alpha = 0.7",
+                             "of it the teacher's own entropy"]
     assert ax.get_xlim() == pytest.approx((-0.7, 1.7))
     long = distill.plot_loss_by_position(pd.concat([table] * 20, ignore_index=True), alpha=0.3)
     assert (ax.figure.get_size_inches()[0], long.get_size_inches()[0]) == pytest.approx((7.0, 0.3 * 40))
+
+
+def test_ways_of_alternating_stand_beside_both_losses_in_three_measures(labels_of, legend_of):
+    arms, seeds = ["by step", "by micro-batch"], [0, 1]
+    cycles = pd.DataFrame([{"arm": arm, "seed": seed, "tokens": tokens, "ratio": 2.0 * 4**power, "formula": 3}
+                           for arm in arms for seed in seeds for tokens, power in ((0, 0), (64_000, 1))])
+    other = pd.DataFrame([{"arm": arm, "seed": seed, "difference": 0.1 * seed} for arm in arms
+                          for seed in seeds])
+    gradient, wobble, quality = distill.plot_steadiness(cycles, other, other, margin=0.01).axes
+    assert labels_of(gradient.yaxis) == ["by micro-batch", "by step"]
+    assert [text.get_text() for text in gradient.texts] == ["4", "4"]  # the mean of logarithms
+    assert [text.get_text() for text in wobble.texts + quality.texts] == ["0.05"] * 4
+    lines = [line.get_xdata()[0] for ax in (gradient, wobble, quality) for line in ax.lines
+             if line.get_color() == "black"]
+    assert lines == [1, 0, 0]
+    assert legend_of(quality) == ["untrained", "64", "formula"]
+    diamonds = [float(line.get_xdata()[0]) for line in gradient.lines if line.get_marker() == "D"]
+    assert diamonds == [3, 3]
+
+
+def test_a_grid_of_seeds_is_a_table_beside_its_standard_deviations(labels_of):
+    grid = pd.DataFrame([[4.5, 4.6], [4.7, 4.8]], index=pd.Index([0, 1], name="weights"))
+    parts = pd.Series({"initial weights": 0.2, "order of text": 0.1})
+    left, right = distill.plot_seed_grid(grid, parts).axes[:2]
+    assert [text.get_text() for text in left.texts] == ["4.500", "4.600", "4.700", "4.800"]
+    assert (left.get_ylabel(), left.get_xlabel()) == ("seed of the weights", "seed of the order of text")
+    assert [bar.get_width() for bar in right.patches] == [0.2, 0.1]
+    assert labels_of(right.yaxis) == ["initial weights", "order of text"]

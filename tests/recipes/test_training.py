@@ -34,7 +34,8 @@ def other_value(recipe, name):
         changes = {"seed": value.seed + 1} if hasattr(value, "seed") else {"tail": "lumped"}
         return replace(value, **changes)
     others = {"mixed_precision": "bf16", "split": "test", "tail": "lumped", "languages": ("en", "fr"),
-              "use": "told", "start_from": None, "objective": Objective(alpha=0.25), "teacher": None}
+              "use": "told", "start_from": None, "objective": Objective(alpha=0.25), "teacher": None,
+              "order_seed": 7}
     if name in others:
         return others[name]
     if isinstance(value, Shape):
