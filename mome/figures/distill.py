@@ -115,9 +115,9 @@ def plot_steadiness(cycles: pd.DataFrame, wobble: pd.DataFrame, nats: pd.DataFra
                     margin: float) -> plt.Figure:
     """Each way of alternating against both losses in every step (the line): three measures, points are seeds.
 
-    `cycles`: arm, seed, tokens, ratio, formula (traces over alpha 0.5's): single weights stand below the seeds,
-    which are their means of logarithms; the formula's mean is a diamond. `wobble`, `nats`: arm, seed,
-    difference (from alpha 0.5). `margin` is shaded.
+    `cycles`: arm, seed, tokens, ratio, formula (traces over alpha 0.5's): single weights stand below the seeds'
+    means of their logarithms, the formula's mean is a diamond. `wobble`, `nats`: arm, seed, difference (from
+    alpha 0.5). `margin` is shaded.
     """
     arms, tokens = list(cycles.arm.unique())[::-1], sorted(cycles.tokens.unique())
     colors = dict(zip(tokens, ("#7F7F7F", *style.SERIES_COLORS[1:]), strict=False))

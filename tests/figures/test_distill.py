@@ -93,8 +93,8 @@ def test_ways_of_alternating_stand_beside_both_losses_in_three_measures(labels_o
                           for seed in seeds])
     gradient, wobble, quality = distill.plot_steadiness(cycles, other, other, margin=0.01).axes
     assert labels_of(gradient.yaxis) == ["by micro-batch", "by step"]
-    assert [text.get_text() for text in gradient.texts] == ["4", "4"]  # the mean of logarithms
-    assert [text.get_text() for text in wobble.texts + quality.texts] == ["0.05"] * 4
+    assert [text.get_text() for text in gradient.texts] == ["4.000", "4.000"]  # the mean of logarithms
+    assert [text.get_text() for text in wobble.texts + quality.texts] == ["0.05000"] * 4
     lines = [line.get_xdata()[0] for ax in (gradient, wobble, quality) for line in ax.lines
              if line.get_color() == "black"]
     assert lines == [1, 0, 0]
