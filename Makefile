@@ -17,7 +17,7 @@ plan: $(VENV)/installed
 smoke: $(VENV)/installed
 	$(RUN) --scale smoke --seeds 0,1
 
-# The full grid: every loss, schedule, order and remedy, both optimizers. Hours.
+# All that is left to a choice: every loss, schedule, order and control, both optimizers. Twice as long.
 study: $(VENV)/installed
 	$(VENV)/bin/python -m mome sweep notebooks/study.yaml
 

@@ -1,5 +1,6 @@
 """The store: every built thing is a folder, named by content, written aside and renamed when it is whole."""
 
+import functools
 import getpass
 import hashlib
 import json
@@ -271,5 +272,7 @@ def measure_size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
 
 
+@functools.cache
 def versions() -> dict[str, str]:
+    """Return {package: its version}; looked up once: it takes as long as all else beside a build."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

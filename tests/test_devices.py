@@ -5,7 +5,6 @@ import os
 import shutil
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from conftest import TINY
@@ -117,7 +116,7 @@ def built(tmp_path_factory):
         patch.setattr(store.os, "replace", rename)
         patch.setattr(GPT2Model, "forward", run)
         patch.setattr(Recipe, "keep", keep_counted)
-        patch.setattr("mome.runs.record.Run.figure", lambda *_: plt.close("all"))
+        patch.setattr("mome.runs.record.Run.figure", lambda *_, **options: None)
         yield built
 
 

@@ -142,7 +142,7 @@ class Data(Recipe):
         return open_packed(self.folder)
 
     def work(self) -> float:
-        return 1.6e6 * self.tokens_per_language * len(self.languages)
+        return 7e5 * self.tokens_per_language * len(self.languages)
 
     def size(self) -> float:
         return 12.0 * self.tokens_per_language * len(self.languages)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from mome.checks import check_choice, check_range
 from mome.recipe import Table
 from mome.recipes.students import Objective, Student
+from mome.recipes.training import STEP_WORK
 
 LUMPED, AS_CODED = EXTRAS = ("lumped tail", "forward KL, as its code divides")
 CROSSED_SEEDS = 3  # of a grid of seeds, which is built whole
@@ -104,5 +105,5 @@ class CycleSpread(Table):
 
     def work(self) -> float:
         first = self.students[0]
-        per_pass = 3 * first.flops_to_score(max(1, first.batch_size // 2))
+        per_pass = 3 * first.flops_to_score(max(1, first.batch_size // 2)) + STEP_WORK / 2
         return (1 + len(self.students)) * 2 * self.half_batches * per_pass

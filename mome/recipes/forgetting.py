@@ -143,6 +143,9 @@ class ModularStage(Training):
     make_forward, make_loss, make_schedule = MoE.make_forward, MoE.make_loss, MoE.make_schedule
     open = MoE.open
 
+    def work(self) -> float:
+        return super().work() * (1.6 if self.variant == "MoE-CE" else 1.05)  # as stages took in the workbook
+
     def size(self) -> float:
         return super().size() * (len(self.data.languages) + 1)
 
@@ -211,16 +214,14 @@ def read_stages(stages: list[Training], order: list[str], **columns):
     tables, seen = [], 0
     for language, stage in zip(order, stages, strict=True):
         part = stage.history(stage=language, **columns)
-        part["total_tokens"] = part.tokens + seen
-        seen = part.total_tokens.iloc[-1]
-        tables.append(part.dropna(subset=[f"nats_{order[0]}"]))
+        tables.append(part.assign(total_tokens=part.tokens + seen).dropna(subset=[f"nats_{order[0]}"]))
+        seen += part.tokens.iloc[-1]
     table = pd.concat(tables, ignore_index=True)
     return table.assign(**{f"perplexity_{name}": np.exp(table[f"nats_{name}"]) for name in order})
 
 
 def score_untrained(student: Student, split: str = CURVE_SPLIT):
-    """Return nats per token, by language, of the student's untrained weights, on as many rows as its curve.
-    """
+    """Return nats per token, by language, of the student's untrained weights, on the rows of its curve."""
     import pandas as pd
 
     from mome.train.device import find_device

@@ -117,9 +117,9 @@ class ComparedClassifier(ClassifierTable):
         return dict(zip(("scores", "predictions"), tables, strict=True))
 
     def work(self) -> float:
-        slow = {"neural_net": 40, "gradient_boosting": 30, "k_nearest_neighbours": 10, "random_forest": 10,
+        slow = {"neural_net": 7, "gradient_boosting": 30, "k_nearest_neighbours": 10, "random_forest": 20,
                 "paper_pipeline": 5}.get(self.classifier, 1)
-        return 4e6 * slow * self.rows_per_language * len(self.data.languages)
+        return 1.5e6 * slow * self.rows_per_language * len(self.data.languages)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import replace
+from itertools import permutations
 from types import SimpleNamespace
 
 import papermill
@@ -11,6 +12,8 @@ from papermill.parameterize import parameterize_notebook
 
 from mome.cli.values import read_sweep
 from mome.config import notebook_paths, repository
+from mome.distill import ALPHA_SCHEDULES, KD_LOSSES
+from mome.recipe import list_ancestors
 from mome.runs.grid import plan_sweep
 from mome.runs.needs import read_needs
 from mome.runs.parameters import COMMON_PARAMETERS, check_parameters, declared_parameters
@@ -29,12 +32,31 @@ def test_papermill_infers_the_parameters_that_the_cell_declares(path):
         assert inferred[name]["inferred_type_name"] == type(value).__name__
 
 
+def plan_on_mini(name, folder):
+    spec = read_sweep(repository() / "notebooks" / name)
+    return plan_sweep(spec | {"parameters": spec["parameters"] | {"corpus": "mini"}}, folder)
+
+
 def test_the_example_of_a_sweep_can_be_planned(monkeypatch, tmp_path):
     monkeypatch.setenv("MOME_HOME", str(tmp_path))
-    spec = read_sweep(repository() / "notebooks/sweep.yaml")
-    runs = plan_sweep({**spec, "parameters": {**spec.get("parameters", {}), "corpus": "mini"}},
-                      tmp_path / "out")
-    assert len(runs) > len(spec["notebooks"])
+    assert len(plan_on_mini("sweep.yaml", tmp_path / "out")) == 12
+
+
+def test_the_study_holds_every_loss_schedule_and_order_over_three_seeds(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOME_HOME", str(tmp_path))
+    runs = plan_on_mini("study.yaml", tmp_path / "out")
+    assert [run.notebook for run in runs] == [path.stem for path in notebook_paths(is_numbered=True)]
+    students = [recipe for recipe in list_ancestors(runs) if recipe.kind() == "student"]
+    objectives = [student.objective for student in students]
+    assert {objective.kd_loss for objective in objectives} == {None, *KD_LOSSES}
+    assert {objective.schedule for objective in objectives} == set(ALPHA_SCHEDULES)
+    orders = [list_order(student) for student in students if len(student.languages) == 1]
+    assert {student.optimizer.kind for student in students} == {"muon", "adamw"}
+    assert {orders.count(order) for order in permutations(["en", "fr", "de", "py"])} == {3}
+
+
+def list_order(student):
+    return (*(list_order(student.start_from) if student.start_from else ()), *student.languages)
 
 
 def test_a_sweep_of_rates_tries_as_many_in_every_arm_and_changes_nothing_else(monkeypatch, tmp_path):
