@@ -147,6 +147,7 @@ def plot_steadiness(cycles: pd.DataFrame, wobble: pd.DataFrame, nats: pd.DataFra
     for ax, (title, label), same in zip(axes, titles.items(), (1, 0, 0), strict=True):
         ax.axvline(same, color="black", lw=1)
         ax.set(title=title, xlabel=label, ylim=(-0.8, len(arms) - 0.4), xmargin=0.15)
+        ax.locator_params(axis="x", nbins=5)
         if ax is not axes[0]:
             ax.axvspan(-margin, margin, color="grey", alpha=0.15, lw=0)
     axes[0].set_yticks(range(len(arms)), arms)

@@ -51,6 +51,7 @@ class CycleSpread(Table):
     """
 
     device = "gpu"
+    format = 2
 
     students: tuple[Student, ...]
     half_batches: int = 64
