@@ -31,18 +31,20 @@ def cache_targets(teacher, rows: np.ndarray, row_numbers: np.ndarray, k: int, fo
     device, mass = next(teacher.eval().parameters()).device, []
     with progress("cache teacher targets", len(row_numbers)) as bar:
         for part, start in enumerate(range(0, len(row_numbers), ROWS_PER_FILE)):
-            pieces, numbers = [], row_numbers[start:start + ROWS_PER_FILE]
+            kept, numbers = {}, row_numbers[start:start + ROWS_PER_FILE]
             generator = Generator(device).manual_seed(part)
             for at in range(0, len(numbers), micro_batch_size):
                 batch = torch.from_numpy(rows[numbers[at:at + micro_batch_size]].astype(np.int64)).to(device)
                 logits = teacher(input_ids=batch).logits.float()
                 found = list_targets(logits, k, tail, generator)
                 mass.append(found["weights"][..., :count_top(k, tail)].float().sum(-1).mean().item())
-                pieces.append({name: value.cpu().to(torch.uint16 if name == "ids" else torch.float16)
-                               for name, value in found.items()})
+                for name, value in found.items():  # in place: pieces between logits would hold their memory
+                    if name not in kept:
+                        kind = torch.uint16 if name == "ids" else torch.float16
+                        kept[name] = torch.empty((len(numbers), *value.shape[1:]), dtype=kind)
+                    kept[name][at:at + len(batch)] = value.cpu().to(kept[name].dtype)
                 bar.update(n=len(batch))
-            save_file({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]},
-                      folder / f"targets-{part:05d}.safetensors")
+            save_file(kept, folder / f"targets-{part:05d}.safetensors")
     write_json(folder / "targets.json", {"identity": dict(identity or {}), "k": k, "tail": tail,
                                          "vocab_size": logits.shape[-1], "rows": row_numbers.tolist()})
     return {"rows": len(row_numbers), "k": k, "bytes_per_token": 4 * k + 4,
