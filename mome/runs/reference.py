@@ -1,6 +1,7 @@
 """The committed reference: one run at laptop scale, its claims and the data of its figures."""
 
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -29,16 +30,29 @@ def compare_with_reference(entry: dict) -> pd.DataFrame:
     """Return a line for each part of an entry's claims: the answer and numbers here, there, and agreement.
 
     Two numbers agree where they are no further apart than their intervals together allow (root of the sum of
-    squares); of a single seed that is what the reference's seeds differ by.
+    squares); of a single seed that is what the reference's seeds differ by. Of a notebook without a claim a
+    line for each finding that both have: the same words with the same numbers, or with other ones.
     """
-    there = {(finding["claim"], part["asks"]): part for other in read_reference()[1]
-             if other["notebook"] == entry["notebook"] for finding in other["findings"] if finding["claim"]
-             for part in finding["parts"]}
+    findings = [finding for other in read_reference()[1] if other["notebook"] == entry["notebook"]
+                for finding in other["findings"]]
+    if not any(finding["claim"] for finding in entry["findings"]):
+        theirs, here = ({blank(finding["text"]): finding["text"] for finding in each}
+                        for each in (findings, entry["findings"]))
+        return pd.DataFrame([{"here": text, "reference": theirs[key],
+                              "says": "the same" if text == theirs[key] else "other numbers"}
+                             for key, text in here.items() if key in theirs],
+                            columns=["here", "reference", "says"])
+    there = {(finding["claim"], part["asks"]): part for finding in findings for part in finding["parts"]}
     rows = [{"claim": finding["claim"], "asks": part["asks"], "here": tell(part),
              "reference": tell(there.get((finding["claim"], part["asks"]))),
              "says": agree(part, there.get((finding["claim"], part["asks"])))}
             for finding in entry["findings"] if finding["claim"] for part in finding["parts"]]
     return pd.DataFrame(rows, columns=["claim", "asks", "here", "reference", "says"])
+
+
+def blank(text: str) -> str:
+    """Return a sentence without its numbers and the languages' order: what it tells of."""
+    return " ".join(sorted(set(re.sub(r"[-+]?[\d.,]*\d", "", text).split())))
 
 
 def tell(part: dict | None) -> str:

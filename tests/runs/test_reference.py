@@ -56,6 +56,18 @@ def test_a_seed_agrees_as_often_as_one_more_of_the_references_would(keep):
         assert compare_with_reference(entry(part([1 + difference]))).says[0] == says
 
 
+def test_of_a_notebook_without_a_claim_each_finding_stands_beside_the_same_words(keep):
+    def found(*texts):
+        findings = [{"claim": "", "verdict": "", "text": text, "parts": []} for text in texts]
+        return entry(part([1.0])) | {"findings": findings}
+
+    keep(found("Costs: German 1.3, French 1.24.", "3 of 1,234 are right.", "Nothing here."))
+    now = found("Costs: French 1.24, German 1.5.", "3 of 1,234 are right.", "New: 4.")
+    table = compare_with_reference(now)
+    assert table.says.tolist() == ["other numbers", "the same"]
+    assert table.reference[0] == "Costs: German 1.3, French 1.24."
+
+
 def test_what_the_reference_lacks_and_parts_without_numbers_are_told_apart(keep):
     assert compare_with_reference(entry(part([1.0]))).says.tolist() == ["nothing to compare"]
     assert "no committed reference" in describe_differences(entry(part([1.0])))
