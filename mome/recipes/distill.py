@@ -36,6 +36,15 @@ def make_students(setting, language: str, arms: dict[str, Objective], asked, see
         for arm, kind, share in asked for seed in seeds}
 
 
+def watch_arms(setting, language: str, arms: dict, evaluations: int, seeds: dict) -> dict:
+    """Return the students of {arm: its seeds} by `make_students`' keys, at the whole budget, scored more often.
+    """
+    found, kind = {}, setting.scale.optimizer
+    for arm, own in seeds.items():
+        found |= make_students(setting, language, arms, [(arm, kind, 1)], own)
+    return {key: replace(student, evaluations=evaluations) for key, student in found.items()}
+
+
 def cross_seeds(students: dict[int, Student]) -> dict[tuple[int, int], Student]:
     """Return {(seed of the weights, seed of the order of text): student} of the first three seeds."""
     seeds = list(students)[:CROSSED_SEEDS]

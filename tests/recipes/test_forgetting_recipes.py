@@ -66,7 +66,8 @@ def training_changes(recipe):
     targets = replace(recipe.targets, teacher=replace(recipe.targets.teacher, seed=1))
     return {"shape": Shape(1, 1, 8), "steps": 3, "batch_size": 4, "micro_batch_size": 4, "seed": 1,
             "order_seed": 5, "optimizer": Optimizer(0.1), "mixed_precision": "bf16", "curve_rows": 3,
-            "evaluations": 3, "rows_per_language": 8, "targets": targets, "objective": Objective(alpha=0.1)}, other
+            "evaluations": 3, "rows_per_language": 8, "targets": targets,
+            "objective": Objective(alpha=0.1)}, other
 
 
 def test_every_field_of_a_stage_changes_its_name(tiny_setting):
