@@ -137,7 +137,7 @@ def plot_steadiness(cycles: pd.DataFrame, wobble: pd.DataFrame, nats: pd.DataFra
             axes[0].scatter(ratios, below, s=16, lw=0, color=color)
         axes[0].plot(part.formula.mean(), height, "D", ms=6, mfc="none", mec=style.ORANGE, zorder=5)
         for ax, table in zip(axes[1:], differences, strict=True):
-            draw_seeds(ax, table.loc[arm].to_numpy(), height, style.BLUE, log=False)
+            draw_seeds(ax, table.loc[arm].dropna().to_numpy(), height, style.BLUE, log=False)
     for read, color in colors.items():
         axes[2].plot([], [], "o", ms=4, color=color, label=f"{read / 1e3:.0f}" if read else "untrained")
     axes[2].plot([], [], "D", mfc="none", mec=style.ORANGE, label="formula")

@@ -13,7 +13,7 @@ LUMPED, AS_CODED = EXTRAS = ("lumped tail", "forward KL, as its code divides")
 CROSSED_SEEDS = 3  # of a grid of seeds, which is built whole
 
 
-def vary_objective(alphas, schedules, losses, temperature: float, extras, context: int) -> dict:
+def vary_objective(alphas, schedules, losses, temperature: float, extras, scale) -> dict:
     """Return {arm: objective}: fixed weights, schedules, losses, and what `EXTRAS` names."""
     arms = {f"alpha {alpha:g}": Objective(alpha=alpha) for alpha in sorted(alphas)}
     arms |= {name.replace("_", " "): Objective(schedule=name, alpha=1) for name in schedules}
@@ -22,7 +22,7 @@ def vary_objective(alphas, schedules, losses, temperature: float, extras, contex
         arms[name.replace("_", " ") + told] = Objective(name, temperature=kd_temperature)
     for name in extras:
         check_choice("extras", name, EXTRAS)
-        divided = Objective("forward_kl", alpha=1 / context, temperature=temperature)
+        divided = Objective("forward_kl", alpha=1 / scale.context, temperature=temperature)
         arms[name] = divided if name == AS_CODED else Objective()
     return arms
 
@@ -34,6 +34,14 @@ def make_students(setting, language: str, arms: dict[str, Objective], asked, see
         setting, [language], seed, arms[arm], tail="lumped" if arm == LUMPED else "drawn",
         optimizer=setting.scale.make_optimizer(kind=kind), token_share=share)
         for arm, kind, share in asked for seed in seeds}
+
+
+def watch_arms(setting, language: str, arms: dict, evaluations: int, seeds: dict) -> dict:
+    """Return the students of {arm: seeds} at the whole budget, keys as `make_students`', scored more often."""
+    found, kind = {}, setting.scale.optimizer
+    for arm, own in seeds.items():
+        found |= make_students(setting, language, arms, [(arm, kind, 1)], own)
+    return {key: replace(student, evaluations=evaluations) for key, student in found.items()}
 
 
 def cross_seeds(students: dict[int, Student]) -> dict[tuple[int, int], Student]:

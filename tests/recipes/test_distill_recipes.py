@@ -17,6 +17,7 @@ from mome.recipes.distill import (
     cross_seeds,
     make_students,
     vary_objective,
+    watch_arms,
 )
 from mome.recipes.forgetting import make_session, make_stages
 from mome.recipes.students import HARD_LABELS, Objective, Student
@@ -67,13 +68,13 @@ def test_a_grid_of_seeds_holds_the_students_that_are_there_already_and_takes_thr
 # Arms.
 
 def test_arms_are_named_after_what_varies_and_extras_are_two(tiny_setting):
-    arms = vary_objective([0.25, 0], ["grad_norm"], ["forward_kl", "jsd"], 2.0, EXTRAS, 32)
+    arms = vary_objective([0.25, 0], ["grad_norm"], ["forward_kl", "jsd"], 2.0, EXTRAS, tiny_setting.scale)
     assert arms == {"alpha 0": Objective(alpha=0), "alpha 0.25": Objective(alpha=0.25),
                     "grad norm": Objective(schedule="grad_norm"),
                     "forward kl, T = 2": Objective("forward_kl", temperature=2), "jsd": Objective("jsd"),
                     LUMPED: Objective(), AS_CODED: Objective("forward_kl", alpha=1 / 32, temperature=2)}
     with pytest.raises(ValueError, match=r"extras='lumped'.*lumped tail"):
-        vary_objective([], [], [], 1.0, ["lumped"], 32)
+        vary_objective([], [], [], 1.0, ["lumped"], tiny_setting.scale)
     asked = [("jsd", "muon", 1), (LUMPED, "adamw", 0.5)]
     students = make_students(tiny_setting, "fr", arms, asked, [0, 2])
     assert list(students) == [(*key, seed) for key in asked for seed in (0, 2)]
@@ -82,6 +83,17 @@ def test_arms_are_named_after_what_varies_and_extras_are_two(tiny_setting):
         "lumped", "adamw", 2, ("fr",))
     with pytest.raises(ValueError, match="language='xx'"):
         make_students(tiny_setting, "xx", arms, asked, [0])
+
+
+def test_watched_students_are_scored_more_often_and_else_the_same(tiny_setting):
+    arms, kind = {"both": Objective(), "hard": HARD_LABELS}, tiny_setting.scale.optimizer
+    watched = watch_arms(tiny_setting, "en", arms, 25, {"both": [0, 5], "hard": [5]})
+    plain = make_students(tiny_setting, "en", arms, [("both", kind, 1), ("hard", kind, 1)], [0, 5])
+    plain.pop(("hard", kind, 1, 0))
+    assert list(watched) == list(plain)
+    evaluations = tiny_setting.scale.evaluations
+    assert {key: replace(part, evaluations=evaluations) for key, part in watched.items()} == plain
+    assert {part.evaluations for part in watched.values()} == {25}
 
 
 # Cycles at fixed weights.
