@@ -39,7 +39,8 @@ COMMON = {"languages": LANGUAGES, "overrides": SMALL, "scale": "smoke"}
 CHOSEN = {
     "02_router_comparison": {"classifiers": ["multinomial_nb", "logistic_regression"], "prefixes": [2, 8],
                              "experts": "JEET", "overrides": LONG},
-    "03_kd_alpha": {"language": "to", "losses": ["reverse_kl"], "schedules": []},
+    "03_kd_alpha": {"language": "to", "losses": ["reverse_kl"], "schedules": [], "wobble_seeds": [],
+                    "overrides": SMALL | {"student_tokens": 3_000}},
     "04_moe_variants": {"variants": ["PLE branched", "MoE-CE"], "controls": ["same active"], "prefixes": [8],
                         "added_language": "True"},
     "05_catastrophic_forgetting": {"variants": ["MoE-CE"], "replay": [], "imbalance": [3.0, 2.0, 1.0]},

@@ -38,6 +38,8 @@ def plot_arms(table: pd.DataFrame, value: str, label: str, *, arm: str = "arm", 
             ax.set_xscale("log")
             ax.xaxis.set(major_locator=ticker.MaxNLocator(5, steps=[1, 2, 5, 10]),
                          major_formatter="{x:,.0f}", minor_locator=ticker.NullLocator())
+        else:
+            ax.xaxis.set_major_locator(ticker.MaxNLocator(4))
     return figure
 
 

@@ -165,6 +165,7 @@ def plot_seed_grid(grid: pd.DataFrame, parts: pd.Series) -> plt.Figure:
     right.barh(list(parts.index), parts, color=[style.BLUE, style.GREEN, "#7F7F7F"][:len(parts)], height=0.55)
     style.annotate_bars(right, "{:.4f}")
     right.set(xlabel="standard deviation, nats per token", xmargin=0.2)
+    right.locator_params(axis="x", nbins=4)
     right.invert_yaxis()
     right.grid(axis="y", visible=False)
     return left.figure

@@ -37,7 +37,7 @@ def make_students(setting, language: str, arms: dict[str, Objective], asked, see
 
 
 def watch_arms(setting, language: str, arms: dict, evaluations: int, seeds: dict) -> dict:
-    """Return the students of {arm: seeds} at the whole budget, keys as `make_students`', scored more often."""
+    """Return the students of {arm: seeds} at the whole budget, keys as `make_students`, scored more often."""
     found, kind = {}, setting.scale.optimizer
     for arm, own in seeds.items():
         found |= make_students(setting, language, arms, [(arm, kind, 1)], own)
@@ -101,15 +101,15 @@ class CycleSpread(Table):
         first, device = self.students[0], find_device()
         data, model = first.data.open(), model.to(device)
         loss_fn, weights = first.make_loss(first.make_forward("train")), list(model.parameters())
-        rows = np.concatenate(first.list_groups(data))
-        rows = np.random.default_rng([first.text_seed, 3]).permutation(rows)
+        rows, rng = np.concatenate(first.list_groups(data)), np.random.default_rng([first.text_seed, 3])
         size = max(1, first.batch_size // 2)
-        for at in range(0, min(self.half_batches * size, len(rows) // size * size), size):
-            batch = make_batch(data.rows("train"), rows[at:at + size], device)
+        walks = [rng.permutation(rows) for _ in range(-(-self.half_batches * size // len(rows)))]
+        for part in np.concatenate(walks)[:self.half_batches * size].reshape(-1, size):
+            batch = make_batch(data.rows("train"), part, device)
             n_tokens, found = (batch["labels"] >= 0).sum(), []
             for alpha in (1.0, 0.0):
                 gradient = torch.autograd.grad(loss_fn(model, batch, alpha)["loss"] / n_tokens, weights)
-                found.append(torch.cat([part.flatten() for part in gradient]))
+                found.append(torch.cat([each.flatten() for each in gradient]))
             yield tuple(found)
 
     def work(self) -> float:
