@@ -43,7 +43,8 @@ CHOSEN = {
                     "overrides": SMALL | {"student_tokens": 3_000}},
     "04_moe_variants": {"variants": ["PLE branched", "MoE-CE"], "controls": ["same active"], "prefixes": [8],
                         "added_language": "True"},
-    "05_catastrophic_forgetting": {"variants": ["MoE-CE"], "replay": [], "imbalance": [3.0, 2.0, 1.0]},
+    "05_catastrophic_forgetting": {"variants": ["MoE-CE"], "replay": [], "second_teacher": True,
+                                   "imbalance": [3.0, 2.0, 1.0]},
     "rates": {"language": "to", "rates": [4.0], "kinds": ["student", "teacher"]}}
 NOTEBOOKS = {path.stem: path for path in notebook_paths()}
 

@@ -49,14 +49,14 @@ def describe_command(command: dict, entries: list[dict]) -> str:
     values = {name: value for entry in reversed(entries) for name, value in entry["parameters"].items()}
     seeds = ", ".join(map(str, values.get("seeds", values.get("split_seeds", []))))
     corpus = command.get("corpus") or values.get("corpus", "")
-    told = [f"Scale {values.get('scale', 'unknown')}, corpus {corpus}, seeds {seeds}"]
-    for name, form in {"date": "{}", "commit": "commit {}", "workers": "{} cores",
+    told = [f"Scale {values.get('scale', 'unknown')}, corpus {corpus}"] + [f"seeds {seeds}"] * bool(seeds)
+    for name, form in {"date": "{}", "commit": "commit {}", "workers": "{} workers",
                        "minutes": "{:.0f} minutes", "cpu_minutes": "{:.0f} core minutes",
-                       "peak_gb": "{:.1f} GB of memory"}.items():
+                       "peak_gb": "{:.1f} GB of memory in all"}.items():
         if command.get(name) is not None:
             told.append(form.format(command[name]))
-    return (f"{', '.join(told)}. Intervals are 95 % over seeds that share one teacher and one data set, "
-            "measured on held-out text.")
+    return (f"{', '.join(told)}. Intervals are 95 %, over seeds that share one teacher and one data set, "
+            "where a part says no other.")
 
 
 def list_remarks(runs: pd.DataFrame) -> list[str]:

@@ -62,7 +62,7 @@ def change_fields(setting, spanish) -> dict:
     rerouted, longer = replace(moe, router=replace(moe.router, seed=1)), replace(ple.experts[0], steps=9)
     training = {"shape": setting.scale.teacher, "steps": 3, "batch_size": 4, "micro_batch_size": 2,
                 "optimizer": Optimizer(1e-4), "mixed_precision": "bf16", "curve_rows": 2,
-                "evaluations": 3, "seed": 5}
+                "evaluations": 3, "seed": 5, "order_seed": 6}
     return {
         jeet: training | {"variant": "MoE-CE", "rows_per_language": 2,
                           "targets": replace(jeet.targets, k=4), "objective": Objective(alpha=0.1)},

@@ -66,7 +66,8 @@ def read_files(folder):
 
 
 def write_plainly(folder):
-    """Return a run's report without its id, its seconds and the pictures, in whose corner the id stands."""
+    """Return a run's report without its id, its seconds, its command, and the pictures that show the id."""
+    (folder / "command.json").unlink(missing_ok=True)
     page = write_report(folder).read_text().replace(folder.name, "ID")
     return re.sub(r'base64,[^"]+', "", re.sub(r">\d+ s<", "> s<", page))
 
