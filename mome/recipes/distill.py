@@ -37,8 +37,17 @@ def make_students(setting, language: str, arms: dict[str, Objective], asked, see
 
 
 def watch_arms(setting, language: str, arms: dict, evaluations: int, seeds: dict) -> dict:
-    """Return the students of {arm: seeds} at the whole budget, keys as `make_students`, scored more often."""
-    found, kind = {}, setting.scale.optimizer
+    """Return the students of {arm: seeds} at the whole budget, keys as `make_students`, scored more often.
+
+    ValueError where a curve has too few points for `evaluate.steadiness.measure_wobble`.
+    """
+    found, kind, steps = {}, setting.scale.optimizer, setting.scale.student_steps
+    scored = {round((number + 1) * steps / evaluations) for number in range(evaluations)}
+    n_points = sum(step % 2 == 0 and step > steps / 2 for step in scored)
+    if n_points < 4:
+        raise ValueError(f"evaluations={evaluations} is not allowed; of {steps} steps they give {n_points} "
+                         "points after whole cycles in the second half, and a wobble needs 4: give more "
+                         "evaluations, or more student_tokens")
     for arm, own in seeds.items():
         found |= make_students(setting, language, arms, [(arm, kind, 1)], own)
     return {key: replace(student, evaluations=evaluations) for key, student in found.items()}

@@ -87,6 +87,9 @@ def test_arms_are_named_after_what_varies_and_extras_are_two(tiny_setting):
 
 def test_watched_students_are_scored_more_often_and_else_the_same(tiny_setting):
     arms, kind = {"both": Objective(), "hard": HARD_LABELS}, tiny_setting.scale.optimizer
+    size = tiny_setting.scale
+    longer = replace(size, student_tokens=14 * size.tokens_per_step)  # 8, 10, 12, 14 are points
+    tiny_setting = replace(tiny_setting, scale=longer)
     watched = watch_arms(tiny_setting, "en", arms, 25, {"both": [0, 5], "hard": [5]})
     plain = make_students(tiny_setting, "en", arms, [("both", kind, 1), ("hard", kind, 1)], [0, 5])
     plain.pop(("hard", kind, 1, 0))
@@ -94,6 +97,10 @@ def test_watched_students_are_scored_more_often_and_else_the_same(tiny_setting):
     evaluations = tiny_setting.scale.evaluations
     assert {key: replace(part, evaluations=evaluations) for key, part in watched.items()} == plain
     assert {part.evaluations for part in watched.values()} == {25}
+    shorter = replace(tiny_setting, scale=replace(size, student_tokens=13 * size.tokens_per_step))
+    for setting, evaluations in ((shorter, 25), (tiny_setting, 2)):
+        with pytest.raises(ValueError, match=f"evaluations={evaluations} is not allowed; of 1[34] steps"):
+            watch_arms(setting, "en", arms, evaluations, {"both": [0]})
 
 
 # Cycles at fixed weights.
