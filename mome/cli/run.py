@@ -88,7 +88,7 @@ def carry_out_runs(planned: list, dry_run: bool, workers: int, scheduler: str) -
         for title, reason in error.failures.items():
             print(f"failed: {title}: {reason}", file=sys.stderr)
     finally:
-        took = meter.stop(folder / "command.json", workers=workers or engine.count_workers(),
+        took = meter.stop(folder, workers=workers or engine.count_workers(),
                           **find_shared([json.loads(run.parameters) for run in planned]))
         report = write_report(folder)
     done = sum(run.is_there for run in planned)

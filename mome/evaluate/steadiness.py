@@ -7,6 +7,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mome.evaluate import WOBBLE_POINTS, is_wobble_point
+
 # alpha of the four half-batches of two steps: both losses in each, or one at a time.
 CYCLES = {"alpha 0.5": (0.5, 0.5, 0.5, 0.5), "alternating by step": (1.0, 1.0, 0.0, 0.0),
           "alternating by micro-batch": (1.0, 0.0, 1.0, 0.0)}
@@ -53,11 +55,11 @@ def measure_wobble(history: pd.DataFrame, column: str) -> float:
     """Return the standard deviation of a curve, a column of the history, around its trend, in its own unit.
 
     The trend is a quadratic in the logarithm of the step, over the second half of training. Odd steps are
-    left out, where a cycle of two steps is not complete. NaN for fewer than four points.
+    left out, where a cycle of two steps is not complete. NaN for fewer than `WOBBLE_POINTS`.
     """
     curve = history.dropna(subset=[column])
-    curve = curve[(curve.step % 2 == 0) & (curve.step > history.step.max() / 2)]
-    if len(curve) < 4:
+    curve = curve[is_wobble_point(curve.step, history.step.max())]
+    if len(curve) < WOBBLE_POINTS:
         return float("nan")
     powers = np.vander(np.log(curve.step / curve.step.max()), 3)
     trend, *_ = np.linalg.lstsq(powers, curve[column].to_numpy(), rcond=None)

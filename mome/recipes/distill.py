@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mome.checks import check_choice, check_range
+from mome.evaluate import WOBBLE_POINTS, is_wobble_point
 from mome.recipe import Table
 from mome.recipes.students import Objective, Student
 from mome.recipes.training import STEP_WORK
+from mome.train import evaluation_steps
 
 LUMPED, AS_CODED = EXTRAS = ("lumped tail", "forward KL, as its code divides")
 CROSSED_SEEDS = 3  # of a grid of seeds, which is built whole
@@ -42,12 +44,11 @@ def watch_arms(setting, language: str, arms: dict, evaluations: int, seeds: dict
     ValueError where a curve has too few points for `evaluate.steadiness.measure_wobble`.
     """
     found, kind, steps = {}, setting.scale.optimizer, setting.scale.student_steps
-    scored = {round((number + 1) * steps / evaluations) for number in range(evaluations)}
-    n_points = sum(step % 2 == 0 and step > steps / 2 for step in scored)
-    if n_points < 4:
+    n_points = sum(is_wobble_point(step, steps) for step in evaluation_steps(steps, evaluations))
+    if n_points < WOBBLE_POINTS:
         raise ValueError(f"evaluations={evaluations} is not allowed; of {steps} steps they give {n_points} "
-                         "points after whole cycles in the second half, and a wobble needs 4: give more "
-                         "evaluations, or more student_tokens")
+                         "points after whole cycles in the second half, and a wobble needs "
+                         f"{WOBBLE_POINTS}: give more evaluations, or more student_tokens")
     for arm, own in seeds.items():
         found |= make_students(setting, language, arms, [(arm, kind, 1)], own)
     return {key: replace(student, evaluations=evaluations) for key, student in found.items()}

@@ -12,11 +12,11 @@ import psutil
 from mome.config import repository
 from mome.store import read_json, write_json
 
-SAMPLE_SECONDS = 3.0
+SAMPLE_SECONDS, COMMAND = 3.0, "command.json"
 
 
 class Meter:
-    """Measures this process and all below it from `start` on; its peak of memory is that of the samples.
+    """Measures this process and all below it from now on; its peak of memory is that of the samples.
 
     Memory is PSS where the system tells it, where pages that several processes share count once, else RSS,
     where they count in each.
@@ -44,22 +44,28 @@ class Meter:
                 total += getattr(memory, "pss", memory.rss)
         return total
 
-    def stop(self, file: Path, **told) -> dict:
-        """Write and return what was measured, with what else is told; a file that is there is added to.
+    def stop(self, folder: Path, **told) -> dict:
+        """Write to a run's folder, and return, what was measured and what else is told; earlier parts count in.
 
         Keys: date, commit, minutes, cpu_minutes (of this process and those that have ended below it),
         peak_gb, memory (PSS or RSS).
         """
         self.ended.set()
         self.thread.join()
-        before = read_json(file) if file.exists() else {"minutes": 0.0, "cpu_minutes": 0.0, "peak_gb": 0.0}
+        before = {"minutes": 0.0, "cpu_minutes": 0.0, "peak_gb": 0.0} | read_command(folder)
         cpu_minutes = (count_cpu_seconds() - self.cpu_before) / 60
         entry = {"date": time.strftime("%Y-%m-%d"), "commit": find_commit(), **told,
                  "minutes": round(before["minutes"] + (time.perf_counter() - self.started) / 60, 2),
                  "cpu_minutes": round(before["cpu_minutes"] + cpu_minutes, 2),
                  "peak_gb": round(max(before["peak_gb"], self.peak / 1e9), 2), "memory": self.kind}
-        write_json(file, entry)
+        write_json(folder / COMMAND, entry)
         return entry
+
+
+def read_command(folder: Path) -> dict:
+    """Return what the command of a run told of itself, nothing where it told nothing."""
+    path = Path(folder) / COMMAND
+    return read_json(path) if path.exists() else {}
 
 
 def count_cpu_seconds() -> float:

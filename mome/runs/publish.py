@@ -9,6 +9,7 @@ import pandas as pd
 from mome.config import repository
 from mome.runs.compare import read_metrics, short_name
 from mome.runs.drawing import save_figure
+from mome.runs.meter import COMMAND, read_command
 from mome.runs.reference import SCALE, read_reference, reference_dir
 from mome.runs.report import describe_command, list_claims
 from mome.store import write_json, write_text
@@ -23,16 +24,16 @@ def publish(out: Path | None = None) -> list[Path]:
     Notebooks that the run does not hold stay as they are. Raises ValueError for a run of another scale, for a
     folder without finished notebooks and for a README without its marks, before anything is written.
     """
-    text = (repository() / "README.md").read_text(encoding="utf-8")
+    readme = repository() / "README.md"
+    text = readme.read_text(encoding="utf-8")
     marked = re.search(r"<!-- claims -->.*<!-- /claims -->", text, flags=re.DOTALL)
     if not marked:
-        raise ValueError(f"{repository() / 'README.md'} has no marks <!-- claims --> and <!-- /claims --> to "
-                         "write between")
+        raise ValueError(f"{readme} has no marks <!-- claims --> and <!-- /claims --> to write between")
     if out is not None:
         keep_reference(out)
     command, entries = read_reference()
-    write_text(repository() / "README.md", text.replace(marked[0], write_claims(command, entries)))
-    return [repository() / "README.md", *draw_figures(entries)]
+    write_text(readme, text.replace(marked[0], write_claims(command, entries)))
+    return [readme, *draw_figures(entries)]
 
 
 def keep_reference(out: Path) -> None:
@@ -44,8 +45,8 @@ def keep_reference(out: Path) -> None:
         if (scale := entry["parameters"].get("scale")) != SCALE:
             raise ValueError(f"run={str(out)!r} is of scale {scale!r}; the reference is one of {SCALE}")
     folder.mkdir(parents=True, exist_ok=True)
-    if (Path(out) / "command.json").exists():
-        shutil.copyfile(Path(out) / "command.json", folder / "command.json")
+    if command := read_command(out):
+        write_json(folder / COMMAND, command)
     for entry in entries:
         short = short_name(entry["notebook"])
         for old in folder.glob(f"{short}_*"):

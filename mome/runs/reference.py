@@ -8,6 +8,7 @@ import pandas as pd
 
 from mome.config import repository
 from mome.evaluate.claims import ANSWERS
+from mome.runs.meter import read_command
 from mome.store import read_json
 
 SCALE = "laptop"
@@ -22,8 +23,13 @@ def read_reference() -> tuple[dict, list[dict]]:
     """Return what is told of the reference's command, and its notebooks' entries in the order of their names.
     """
     entries = [read_json(path) for path in sorted(reference_dir().glob("entry_*.json"))]
-    command = reference_dir() / "command.json"
-    return read_json(command) if command.exists() else {}, entries
+    return read_command(reference_dir()), entries
+
+
+def find_reference(notebook: str) -> dict | None:
+    """Return the reference's entry of a notebook; None where it has none."""
+    path = reference_dir() / f"entry_{notebook}.json"
+    return read_json(path) if path.exists() else None
 
 
 def compare_with_reference(entry: dict) -> pd.DataFrame:
@@ -33,8 +39,7 @@ def compare_with_reference(entry: dict) -> pd.DataFrame:
     squares); of a single seed that is what the reference's seeds differ by. Of a notebook without a claim a
     line for each finding that both have: the same words with the same numbers, or with other ones.
     """
-    findings = [finding for other in read_reference()[1] if other["notebook"] == entry["notebook"]
-                for finding in other["findings"]]
+    findings = (find_reference(entry["notebook"]) or {"findings": []})["findings"]
     if not any(finding["claim"] for finding in entry["findings"]):
         theirs, here = ({blank(finding["text"]): finding["text"] for finding in each}
                         for each in (findings, entry["findings"]))
@@ -43,10 +48,10 @@ def compare_with_reference(entry: dict) -> pd.DataFrame:
                              for key, text in here.items() if key in theirs],
                             columns=["here", "reference", "says"])
     there = {(finding["claim"], part["asks"]): part for finding in findings for part in finding["parts"]}
-    rows = [{"claim": finding["claim"], "asks": part["asks"], "here": tell(part),
-             "reference": tell(there.get((finding["claim"], part["asks"]))),
-             "says": agree(part, there.get((finding["claim"], part["asks"])))}
-            for finding in entry["findings"] if finding["claim"] for part in finding["parts"]]
+    pairs = [(finding["claim"], part, there.get((finding["claim"], part["asks"])))
+             for finding in entry["findings"] for part in finding["parts"]]
+    rows = [{"claim": claim, "asks": part["asks"], "here": tell(part), "reference": tell(other),
+             "says": agree(part, other)} for claim, part, other in pairs]
     return pd.DataFrame(rows, columns=["claim", "asks", "here", "reference", "says"])
 
 
@@ -81,10 +86,10 @@ def agree(here: dict, there: dict | None) -> str:
 
 def describe_differences(entry: dict) -> str:
     """Return in what this run differs from the reference, apart from its numbers."""
-    others = [other for other in read_reference()[1] if other["notebook"] == entry["notebook"]]
-    if not others:
+    other = find_reference(entry["notebook"])
+    if other is None:
         return "There is no committed reference of this notebook yet."
-    mine, theirs = entry["parameters"], others[0]["parameters"]
+    mine, theirs = entry["parameters"], other["parameters"]
     told = [f"{name} {mine.get(name)!r} here, {theirs.get(name)!r} there" for name in SAME
             if mine.get(name) != theirs.get(name)]
-    return f"Reference {others[0]['run']}: {'; '.join(told) or 'the same question on the same text'}."
+    return f"Reference {other['run']}: {'; '.join(told) or 'the same question on the same text'}."

@@ -12,9 +12,10 @@ from mome.config import FIGURE_DPI, notebook_paths
 from mome.evaluate.claims import describe_part
 from mome.runs import CLAIMS
 from mome.runs.compare import compare_runs, find_differences, read_metrics, read_runs, short_name
+from mome.runs.meter import read_command
 from mome.runs.parameters import read_cells
 from mome.runs.state import describe_state
-from mome.store import read_json, write_text
+from mome.store import write_text
 
 MOST_LINES = 200  # of a table that are shown
 
@@ -24,12 +25,11 @@ def write_report(out: Path) -> Path:
     out = Path(out).resolve()
     entries, runs = read_metrics(out), read_runs([out])
     is_sweep = len(runs) > len({entry["notebook"] for entry in entries})
-    command = read_json(out / "command.json") if (out / "command.json").exists() else {}
     pages = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
     write_text(out / "report.html", pages.get_template("report.html").render(
         run=out.name, sections=[make_section(entry, entries) for entry in entries],
         table=write_table(compare_runs(runs)) if is_sweep else "", remarks=list_remarks(runs),
-        claims=list_claims(entries), head=describe_command(command, entries),
+        claims=list_claims(entries), head=describe_command(read_command(out), entries),
         config=json.dumps([[entry["notebook"], entry["parameters"], entry.get("versions")]
                            for entry in entries], indent=1)))
     return out / "report.html"

@@ -12,6 +12,7 @@ from accelerate.utils import broadcast
 from mome.distill import IGNORED
 from mome.progress import progress
 from mome.scales import Optimizer
+from mome.train import evaluation_steps
 from mome.train.batches import deal_rows, make_batch
 from mome.train.checkpoint import Checkpoint, get_random_state
 from mome.train.device import clip_gradients, make_accelerator, sum_gradients
@@ -40,7 +41,7 @@ def train_model(model: torch.nn.Module, loss_fn: Callable, plan: np.ndarray, row
     stepper = accelerator.prepare_optimizer(make_optimizer(model, optimizer))
     stepper.zero_grad()
     steps, schedule = len(plan), alpha_schedule or (lambda history: 1.0)
-    evaluate_at = {round((number + 1) * steps / evaluations) for number in range(evaluations)}
+    evaluate_at = evaluation_steps(steps, evaluations)
     kept = Checkpoint(checkpoint, checkpoint_seconds, plan, model, stepper, accelerator.scaler,
                       accelerator.is_main_process)
     history = kept.load()

@@ -37,7 +37,7 @@ def test_a_command_that_goes_on_adds_to_what_was_told_before(tmp_path):
     file = tmp_path / "command.json"
     before = {"minutes": 10.0, "cpu_minutes": 19.0, "peak_gb": 99.0, "seeds": [3]}
     file.write_text(json.dumps(before))
-    told = Meter(seconds=0.05).stop(file, workers=2, scale="smoke")
+    told = Meter(seconds=0.05).stop(tmp_path, workers=2, scale="smoke")
     assert told == json.loads(file.read_text())
     assert told["minutes"] == pytest.approx(10, abs=0.1)
     assert (told["peak_gb"], told["scale"]) == (99, "smoke")
