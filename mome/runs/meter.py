@@ -45,7 +45,7 @@ class Meter:
         return total
 
     def stop(self, folder: Path, **told) -> dict:
-        """Write to a run's folder, and return, what was measured and what else is told; earlier parts count in.
+        """Write to a run's folder, and return, what was measured and what else is told; earlier counts in.
 
         Keys: date, commit, minutes, cpu_minutes (of this process and those that have ended below it),
         peak_gb, memory (PSS or RSS).
