@@ -1,4 +1,4 @@
-"""A model for others: weights, configuration, tokenizer, and the code that opens them without this package."""
+"""A model for others: weights, configuration, tokenizer, and the code that opens them without mome."""
 
 import ast
 import importlib.util
@@ -14,7 +14,7 @@ from mome.store import write_json
 # Where the code of a kind of model begins, and the classes that transformers shall open with it.
 ENTRIES = {"mome": ("mome.models.modular", {"AutoConfig": "config.MoMEConfig",
                                             "AutoModelForCausalLM": "modular.MoMEForCausalLM"}),
-           "gpt2": ("mome.models.dense", {"AutoModelForCausalLM": "dense.CheckedGPT2"})}
+           "gpt2": ("mome.models.dense", {"AutoModelForCausalLM": "dense.DenseForCausalLM"})}
 OWN_IMPORT = re.compile(r"^(\s*)from mome(?:\.\w+)*\.(\w+) import ", re.MULTILINE)
 
 

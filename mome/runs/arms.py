@@ -74,7 +74,7 @@ def find_arm(text: str, parameters: dict) -> str:
     if not recipe.is_there:
         options = " ".join(f"-p {shlex.quote(f'{name}={spell_value(value)}')}"
                            for name, value in parameters.items())
-        raise NotBuilt(f"{recipe.title} ({recipe.name}) is not built; build it, with all of the notebook, by: "
+        raise NotBuilt(f"{recipe.title} ({recipe.name}) is not built; build it with its notebook: "
                        f"python -m mome run --only {path.stem} {options}".strip())
     return recipe.name
 

@@ -1,5 +1,8 @@
 """What the store knows of a model: what it was made from, and the scores of it."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +15,43 @@ from mome.recipes.scores import USES
 
 KEPT = ("kind", "title", "fields", "parents", "notes", "created", "versions")
 SCORED = ("language", "nats_per_token", "perplexity", "bits_per_byte")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of a model: title, languages, scores as `list_scores`, what it was made from."""
+
+    title: str
+    languages: list[str]
+    scores: list[dict]
+    made: dict[str, dict]
+
+    @classmethod
+    def of_stored(cls, name: str) -> Origin:
+        made = read_made(name)
+        about, own = made[name], made[find_data(made, name)]
+        languages = about["notes"].get("languages") or about["fields"].get("languages")
+        alone = about["notes"].get("language")  # of an expert
+        return cls(about["title"], [alone] if alone else languages or own["fields"]["languages"],
+                   list_scores(name, made), made)
+
+    @classmethod
+    def of_folder(cls, path: Path) -> Origin:
+        """Return what an exported folder tells, or its name alone."""
+        known = {"title": path.resolve().name, "languages": [], "scores": [], "made": {}}
+        for name in ("made", "scores"):
+            if (path / f"{name}.json").is_file():
+                known |= store.read_json(path / f"{name}.json")
+        return cls(**known)
+
+    @property
+    def kinds(self) -> set[str]:
+        return {step["kind"] for step in self.made.values()}
+
+    def write(self, folder: Path) -> None:
+        store.write_json(folder / "scores.json", {"scores": self.scores})
+        store.write_json(folder / "made.json", {"title": self.title, "languages": self.languages,
+                                                "made": self.made})
 
 
 def read_made(name: str) -> dict[str, dict]:
@@ -34,7 +74,7 @@ def find_data(made: dict, name: str) -> str:
 
 
 def find_routed(model: str, added: str | None = None) -> str | None:
-    """Return the name of a modular model's version with a router, and with that added expert, in the store."""
+    """Return the name of the stored version of a modular model with a router and that added expert."""
     wanted = {"model": model, "added": added}
     return next((path.name for path, manifest in store.list_manifests("routed_moe")
                  if {name: manifest["fields"][name] for name in wanted} == wanted), None)
