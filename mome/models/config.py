@@ -23,7 +23,7 @@ class MoMEConfig(PreTrainedConfig):
         shape = self.body_config()
         self.vocab_size, self.hidden_size = shape.vocab_size, shape.n_embd
         self.num_hidden_layers, self.max_position_embeddings = shape.n_layer, shape.n_positions
-        self.num_attention_heads = shape.n_head
+        self.num_attention_heads, self.use_cache = shape.n_head, kwargs.get("use_cache", False)
 
     def body_config(self) -> GPT2Config:
         return GPT2Config(**self.body, attn_implementation=self._attn_implementation or "sdpa")

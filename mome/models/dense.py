@@ -19,7 +19,7 @@ class DenseForCausalLM(ContextEnd, GPT2LMHeadModel):
         read = input_ids if input_ids is not None else inputs_embeds
         if read is not None:
             past = 0 if past_key_values is None else past_key_values.get_seq_length()
-            self.check_positions(past + read.shape[1], position_ids)
+            self.check_positions(past + read.shape[1], None, position_ids)  # it counts padding, too
         asked = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
         return super().forward(
             input_ids, past_key_values=past_key_values, attention_mask=attention_mask,

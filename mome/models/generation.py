@@ -7,11 +7,20 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 class ContextEnd:
     """Generation that says where the context ends, before its first step instead of at its last."""
 
-    def check_positions(self, length: int, position_ids: torch.Tensor | None) -> None:
-        """Raise ValueError where a sequence of so many tokens, the cached ones too, leaves the context."""
+    def check_positions(self, length: int, mask: torch.Tensor | None, position_ids) -> None:
+        """Raise ValueError where `length` tokens, the cached ones too, leave the context, padding aside.
+
+        Also where `position_ids` do; they take the place of counting.
+        """
         context = self.config.max_position_embeddings
         if position_ids is not None:
-            length = int(position_ids.max()) + 1 if position_ids.numel() else 0
+            low, high = (int(position_ids.min()), int(position_ids.max())) if position_ids.numel() else (0, 0)
+            if low < 0 or high >= context:
+                raise ValueError(f"position_ids from {low} to {high} are not allowed; the context has "
+                                 f"positions from 0 to {context - 1}")
+            return
+        if length > context and mask is not None:
+            length = int(mask.sum(dim=-1).max())
         if length > context:
             raise ValueError(f"input_ids of {length} tokens, cached ones too, are not allowed; the context "
                              f"ends after {context}: cut them, for example to their last {context}")

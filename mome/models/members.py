@@ -28,8 +28,12 @@ class Members:
             check_choice("allowed_experts", name, names)
         return list(dict.fromkeys(names if allowed is None else allowed))
 
-    def check_index(self, index, batch_size: int, allowed: list[str] | None = None) -> torch.Tensor:
+    def check_index(self, index, batch_size: int, allowed: list[str] | None = None,
+                    average: str | None = None) -> torch.Tensor:
         """Return the experts' numbers (B,) as a tensor; ValueError unless each row has an allowed one."""
+        if average is not None:
+            raise ValueError(f"average_experts={average!r} is not allowed with expert_index, which names one "
+                             "expert for each row")
         names = self.config.languages
         whole = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
         try:

@@ -76,17 +76,24 @@ class MoMEForCausalLM(Members, ModularGeneration, PreTrainedModel, GenerationMix
         allowed, use = self.check_experts(allowed_experts), self.check_common(common_expert)
         check_choice("average_experts", average_experts, (None, *AVERAGES))
         check_cache(past_key_values)
+        use_cache = self.config.use_cache if use_cache is None else use_cache
         cache = DynamicCache() if use_cache and past_key_values is None else past_key_values
         length = 0 if cache is None else cache.get_seq_length()
-        inputs = self.read_inputs(input_ids, inputs_embeds, attention_mask, position_ids, length)
+        n_rows, position_ids = self.check_inputs(input_ids, inputs_embeds, attention_mask, position_ids,
+                                                 length)
         wanted = self.check_wanted(output_hidden_states, output_attentions)
         average = average_experts if use != "alone" else None
-        index = self.choose(inputs, input_ids, expert_index, average_experts, allowed, use, length)
+        if expert_index is not None:
+            index = self.check_index(expert_index, n_rows, allowed, average_experts)
+        else:
+            index = self.choose(input_ids, attention_mask, allowed, use, average, length)
+        embeddings = self.embedding(input_ids) if inputs_embeds is None else inputs_embeds
+        inputs = {"inputs_embeds": embeddings, "attention_mask": attention_mask, "position_ids": position_ids}
         run = partial(run_rows, inputs, cache, length, wanted)
         # Experts can run side by side where there is neither mask nor cache, and nothing of theirs is wanted.
         is_plain = attention_mask is position_ids is cache is None and not any(wanted.values())
         experts = ([] if use == "alone" else self.run_all(run, allowed) if average else
-                   [self.dispatch(run, index, inputs["inputs_embeds"] if is_plain else None)])
+                   [self.dispatch(run, index, embeddings if is_plain else None)])
         n_before = len(experts) * self.config.num_hidden_layers
         common = None if use == "off" else run(self.common_expert, None, n_before)
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -105,40 +112,31 @@ class MoMEForCausalLM(Members, ModularGeneration, PreTrainedModel, GenerationMix
             loss=loss, logits=logits, past_key_values=cache, hidden_states=tuple(states[:n_states]) or None,
             attentions=tuple(states[n_states:]) or None)
 
-    def read_inputs(self, input_ids, inputs_embeds, mask, position_ids, length: int) -> dict:
-        """Return what bodies read: embeddings (B, T, D) behind `length` cached tokens, mask and positions."""
+    def check_inputs(self, input_ids, inputs_embeds, mask, position_ids, length: int):
+        """Return (B, position_ids (B, T) or None for plain ones) of tokens behind `length` cached ones."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds; both, or neither, is not allowed")
-        if input_ids is not None:
-            if not input_ids.is_cuda:  # there the kernel raises, as looking would wait for it
-                check_ids(input_ids, self.config.vocab_size)
-            inputs_embeds = self.embedding(input_ids)
-        batch_size, n_tokens = inputs_embeds.shape[:2]
+        if input_ids is not None and not input_ids.is_cuda:  # there the kernel raises: looking would wait
+            check_ids(input_ids, self.config.vocab_size)
+        n_rows, n_tokens = (input_ids if inputs_embeds is None else inputs_embeds).shape[:2]
+        self.check_positions(length + n_tokens, mask, position_ids)
         if mask is not None:
-            if mask.shape != (batch_size, length + n_tokens):
+            if mask.shape != (n_rows, length + n_tokens):
                 raise ValueError(f"attention_mask of {tuple(mask.shape)} is not allowed; it must be "
-                                 f"{(batch_size, length + n_tokens)}: sequences, tokens with the cached ones")
+                                 f"{(n_rows, length + n_tokens)}: sequences, tokens with the cached ones")
             if position_ids is None:  # counts real tokens, so that a left-padded row equals itself alone
                 position_ids = (mask.cumsum(dim=-1) - 1).clamp_min(0)[:, -n_tokens:]
-        if position_ids is not None:
-            position_ids = position_ids.expand(batch_size, -1)
-        self.check_positions(length + n_tokens, position_ids)
-        return {"inputs_embeds": inputs_embeds, "attention_mask": mask, "position_ids": position_ids}
+        return n_rows, None if position_ids is None else position_ids.expand(n_rows, -1)
 
-    def choose(self, inputs, input_ids, index, average, allowed, use, length: int) -> torch.Tensor | None:
-        """Return the expert of each row (B,), told or routed; None where no single one answers."""
-        if index is not None:
-            if average is not None:
-                raise ValueError(f"average_experts={average!r} is not allowed with expert_index, which names "
-                                 "one expert for each row")
-            return self.check_index(index, len(inputs["inputs_embeds"]), allowed)
+    def choose(self, input_ids, mask, allowed, use, average, length: int) -> torch.Tensor | None:
+        """Return the expert that the router takes for each row (B,); None where no single one answers."""
         if use == "alone" or average in ("hidden", "logits"):
             return None
         if length or input_ids is None:
             raise ValueError("expert_index=None is not allowed with inputs_embeds, nor with past_key_values "
                              "that hold tokens: who answers is decided on whole sequences of ids; give what "
                              "`route` found on the prompt")
-        return None if average else self.route(input_ids, inputs["attention_mask"], allowed)
+        return None if average else self.route(input_ids, mask, allowed)
 
     def check_common(self, use: str | None) -> str:
         has_common = self.common_expert is not None

@@ -16,7 +16,7 @@ from mome.evaluate.scores import summarize
 from mome.evaluate.uses import choose_experts, keep_experts, list_uses, score_model, score_uses
 from mome.models.assemble import load_moe
 from mome.models.bodies import count_parameters
-from mome.models.experts import read_expert
+from mome.models.experts import hash_embedding, hash_tensors, read_expert
 from mome.models.forwards import dense_logits, expert_forward, use_forward
 from mome.recipe import collect, list_ancestors
 from mome.recipes.data import Data
@@ -384,7 +384,8 @@ def test_an_expert_taken_out_says_where_it_comes_from_and_fits_back(setting):
     assert recipe.notes == {
         "language": "de", "parent": recipe.model.name, "data_sha256": data.notes["sha256"], "seed": 0,
         "tokenizer_sha256": hash_tokenizer(data.open().tokenizer), "parameters": count_parameters(body)}
-    assert recipe.notes | header == recipe.notes | {"kind": "mome-expert", "shape": header["shape"]}
+    about = {"kind": "mome-expert", "shape": header["shape"], "embedding_sha256": hash_embedding(model)}
+    assert recipe.notes | header == recipe.notes | about | {"sha256": hash_tensors(body.state_dict())}
     for found in (body, recipe.open()):
         for name, weight in model.experts["de"].state_dict().items():
             assert torch.equal(weight, found.state_dict()[name])
