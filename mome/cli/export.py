@@ -1,5 +1,6 @@
 """`mome export`: a trained model, or an expert alone, as a folder for others."""
 
+import shlex
 from pathlib import Path
 
 from mome.cli.values import add_command, add_parameters, read_parameters
@@ -22,4 +23,4 @@ def export_command(model: str, out: str, **given) -> None:
 
     folder = export_model(model, Path(out).expanduser(), read_parameters(**given))
     print(f"written to {folder}\nread its README.md before others do; then, to publish it: "
-          f"hf upload NAME/{folder.name} {folder}")
+          f"hf upload NAME/{folder.name} {shlex.quote(str(folder))}")

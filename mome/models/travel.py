@@ -62,8 +62,8 @@ def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fold
     model.save_pretrained(folder)
     path = folder / "config.json"
     architecture = auto_map["AutoModelForCausalLM"].partition(".")[2] if kind == "mome" else "GPT2LMHeadModel"
-    write_json(path, json.loads(path.read_text(encoding="utf-8")) | {
-        "architectures": [architecture], "auto_map": auto_map})
+    about = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, dict(sorted({**about, "architectures": [architecture], "auto_map": auto_map}.items())))
     for name, text in list_code(module).items():
         (folder / name).write_text(text, encoding="utf-8")
     tokenizer.padding_side, tokenizer.model_max_length = "left", context

@@ -96,7 +96,7 @@ def write_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, orig
     config, is_modular = model.config, model.config.model_type == "mome"
     found, wanted = hash_tokenizer(tokenizer), getattr(config, "tokenizer_sha256", "")
     if len(tokenizer) > config.vocab_size or wanted not in ("", found):
-        raise ValueError(f"tokenizer {found[:12]} of {len(tokenizer):,} entries is not the model's, which has "
+        raise ValueError(f"tokenizer {found[:12]} of {len(tokenizer):,} entries is not the model's, it has "
                          f"{config.vocab_size:,} ids of tokenizer {wanted[:12] or 'without a name'}")
     write_model(model, tokenizer, folder)
     origin = replace(origin, languages=list(config.languages) if is_modular else origin.languages)
@@ -118,14 +118,14 @@ def write_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, orig
 
 def measure(model: PreTrainedModel) -> dict[str, str]:
     """Return a model's sizes in words."""
-    config, total = model.config, f"{count_parameters(model):,}"
-    body = "body"
+    config, total, body = model.config, f"{count_parameters(model):,}", "body"
+    context = f"{config.max_position_embeddings:,}"
     if config.model_type == "mome":
         body, total = "an expert", f"{total}; {model.active_parameters():,} of them active for a sequence"
     return {"parameters": total,
             body: f"{config.num_hidden_layers} layers of {config.hidden_size}, "
                   f"{config.num_attention_heads} heads",
-            "context, vocabulary": f"{config.max_position_embeddings:,} tokens, {config.vocab_size:,} entries",
+            "context, vocabulary": f"{context} tokens, {config.vocab_size:,} entries",
             "head": "tied to the embedding" if config.tie_word_embeddings else "with weights of its own",
             "numbers": str(model.dtype).removeprefix("torch.")}
 
@@ -136,6 +136,9 @@ def write_expert(name: str, origin: Origin, folder: Path) -> None:
     shutil.copyfile(store.find(name) / file.name, file)
     with safe_open(file, framework="pt") as opened:
         header = json.loads(opened.metadata()["expert"])
+    if "embedding_sha256" not in header:
+        raise ValueError(f"model={name!r} is from an earlier version, without the hashes that say what it "
+                         "fits; `mome run --only 04` builds it again")
     host, shape, (language,) = about["parents"]["model"], header["shape"], origin.languages
     plain = find_routed(host)
     routed = plain if about["kind"] == "expert" else find_routed(host, name)

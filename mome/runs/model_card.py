@@ -17,7 +17,8 @@ METRICS = {"nats_per_token": "nats per token", "perplexity": "perplexity", "bits
 TOLD = ("source", "snapshot", "variant", "language", "languages", "vocab_size", "context", "split_seed",
         "shape", "steps", "batch_size", "tokens", "objective", "optimizer", "k", "tail", "rows_per_language",
         "shares", "replay", "started_as", "seed", "order_seed")
-INNER = ("n_layer", "n_head", "n_embd", "kd_loss", "schedule", "alpha", "temperature", "kind", "learning_rate")
+INNER = ("n_layer", "n_head", "n_embd", "kd_loss", "schedule", "alpha", "temperature", "kind",
+         "learning_rate")
 PROMPTS = {"fr": "Cliquez sur le bouton pour", "en": "Click the button to", "de": "Klicken Sie auf",
            "py": "def read(", "es": "Haga clic en", "it": "Fare clic su", "sql": "SELECT name FROM"}
 CARD = """{header}
@@ -39,8 +40,8 @@ CARD = """{header}
 
 ## How it was made
 
-By the MoME workbook, which implements [arXiv:2407.19610](https://arxiv.org/abs/2407.19610); exported by version
-{version}.
+By the MoME workbook, which implements [arXiv:2407.19610](https://arxiv.org/abs/2407.19610); exported by
+version {version}.
 
 {made}
 
@@ -50,17 +51,18 @@ By the MoME workbook, which implements [arXiv:2407.19610](https://arxiv.org/abs/
 
 ## Limits
 
-Trained for research on little text of one kind: what it writes is neither true nor safe. It was not aligned, and
-nothing was filtered for what it says. Scores hold for held-out text of the same sources, not for other text.
+Trained for research on little text of one kind: what it writes is neither true nor safe. It was not
+aligned, and nothing was filtered for what it says. Scores hold for held-out text of the same sources, not for
+other text.
 """
-DENSE = "A causal language model, a GPT-2 that reads all its languages with the same weights."
+DENSE = "A dense causal language model, a GPT-2."
 DISTILLED = " It was distilled from a multilingual teacher."
 MODULAR = "A causal language model of {n} GPT-2 experts{common} behind one shared embedding and head."
 COMMON = " and a common expert"
 ROUTED = " A router inside reads each sequence and sends it through one expert, that of its language."
 UNROUTED = " Its router is not fitted: tell it by `expert_index` who answers."
-ALONE = ("One expert of a modular causal language model: a GPT-2 body without embedding and head, which answers "
-         "only within its model.")
+ALONE = ("One expert of a modular causal language model: a GPT-2 body without embedding and head, which "
+         "answers only within its model.")
 UNKNOWN = "How it was trained is not known: it came from a folder that does not say."
 USE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
@@ -72,8 +74,8 @@ write = pipeline("text-generation", model=model, tokenizer=tokenizer)
 print(write("{prompt}", max_new_tokens=20, do_sample=True)[0]["generated_text"])
 ```
 
-Prompt and new tokens fit into {context:,} tokens together; more is refused in words. Documents began with
-`{bos}`: put it before a prompt that begins one. Pad prompts on the left.
+Prompt and new tokens together have room for {context:,} tokens; more is refused with a clear error. Documents
+began with `{bos}`: put it before a prompt that begins one. Pad prompts on the left.
 """
 SWITCHES = """
 The router inside reads the prompt and sends each sequence through one expert. The model's call and `generate`
@@ -89,11 +91,12 @@ model(ids, average_experts="hidden")  # all answer together; also "logits", "pos
 """
 COMMON_USE = 'model(ids, common_expert="off")  # also "on", which is the default, and "alone"\n'
 PLAIN = """
-Without `trust_remote_code` it opens as transformers' own GPT-2, with the same weights and without a word at the
-context's end.
+Without `trust_remote_code` it opens as transformers' own GPT-2, with the same weights and without the clear
+error at the context's end.
 """
-ADD = """It fits {host}{exported}, and every copy of it: the file's header holds hashes of its own weights, of the
-tokenizer and of the embedding and head between which it was trained. A model that it does not fit refuses it.
+ADD = """It fits {host}{exported}.
+The file's header holds hashes of its own weights, of the tokenizer and of the embedding and head between which
+it was trained: a model that it does not fit refuses it by name.
 
 ```python
 from transformers import AutoModelForCausalLM
@@ -139,10 +142,10 @@ def write_header(origin: Origin, is_whole: bool) -> str:
     hub = ["google/wiki40b", *(["codeparrot/codeparrot-clean"] if "code" in codes else [])]
     return "---\n" + ModelCardData(
         language=codes or None, library_name="transformers" if is_whole else None,
-        pipeline_tag="text-generation" if is_whole else None, tags=tags, model_name=origin.title,
+        pipeline_tag="text-generation" if is_whole else None, tags=tags,
         datasets=hub if any(corpus["source"] == "wiki40b" for corpus, _ in corpora) else None,
         metrics=list(METRICS) if results else None, eval_results=results or None,
-        **name_licence(corpora)).to_yaml() + "\n---"
+        model_name=origin.title if results else None, **name_licence(corpora)).to_yaml() + "\n---"
 
 
 def list_codes(languages: list[str]) -> list[str]:
