@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from mome.cli.values import add_command, add_parameters, read_parameters
+from mome.store import read_json
 
 
 def add_export(commands) -> None:
@@ -22,5 +23,6 @@ def export_command(model: str, out: str, **given) -> None:
     from mome.runs.export import export_model
 
     folder = export_model(model, Path(out).expanduser(), read_parameters(**given))
-    print(f"written to {folder}\nread its README.md before others do; then, to publish it: "
+    title = read_json(folder / "made.json")["title"]
+    print(f"{title}: written to {folder}\nread its README.md before others do; then, to publish it: "
           f"hf upload NAME/{folder.name} {shlex.quote(str(folder))}")

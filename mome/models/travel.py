@@ -66,6 +66,7 @@ def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fold
     write_json(path, dict(sorted({**about, "architectures": [architecture], "auto_map": auto_map}.items())))
     for name, text in list_code(module).items():
         (folder / name).write_text(text, encoding="utf-8")
-    tokenizer.padding_side, tokenizer.model_max_length = "left", context
-    tokenizer.model_input_names = ["input_ids", "attention_mask"]  # there are no token types
-    tokenizer.save_pretrained(folder)
+    PreTrainedTokenizerFast(  # made anew, as values that are set later are not saved
+        tokenizer_object=tokenizer.backend_tokenizer, padding_side="left", model_max_length=context,
+        model_input_names=["input_ids", "attention_mask"], **tokenizer.special_tokens_map,
+    ).save_pretrained(folder)

@@ -8,6 +8,7 @@ from mome.recipe import Recipe, collect, list_ancestors
 from mome.runs.grid import format_value, list_points
 from mome.runs.needs import read_needs
 from mome.store import NotBuilt, list_manifests
+from mome.values import is_number
 
 DENSE, UNROUTED = ("teacher", "student", "stage", "session"), ("moe", "modular_stage")
 ALONE = ("expert", "added_expert")
@@ -27,25 +28,26 @@ class Arm:
     def seed(self) -> int:
         return getattr(self.recipe, "seed", None) or getattr(getattr(self.recipe, "model", None), "seed", 0)
 
-    @property
-    def words(self) -> set[str]:
-        named = {format_value(key) for keys in self.keys for key in keys}
+    def list_words(self, names_seed: bool) -> list[str]:
+        """Return what it may be called by; its seed as a mere number unless `seed 0` is said."""
+        named = {format_value(key) for keys in self.keys for key in self.other_keys(keys)}
         languages = "+".join(getattr(self.recipe, "languages", ()))
-        return {word.casefold() for word in (*named, self.recipe.title, self.recipe.kind(), languages,
-                                             f"seed {self.seed}", f"{self.seed}") if word}
+        words = [*named, self.recipe.title, self.recipe.kind(), languages, f"seed {self.seed}"]
+        return [*map(str.casefold, words), *([] if names_seed else [f"{self.seed}"])]
+
+    def other_keys(self, keys: tuple) -> list:
+        """Return the keys without the seed, which is the last number that equals it."""
+        places = [place for place, key in enumerate(keys) if is_number(key) and key == self.seed]
+        return [key for place, key in enumerate(keys) if place not in places[-1:]]
 
     @property
     def is_whole(self) -> bool:
-        """Whether no number but the seed is among its keys other than 1, which is the whole budget."""
-        numbers = [[key for key in keys if isinstance(key, int | float)] for keys in self.keys]
-        for found in numbers:
-            if self.seed in found:
-                found.remove(self.seed)
-        return not numbers or any(set(found) <= {1} for found in numbers)
+        """Whether no other key is a number than 1, which is the whole budget."""
+        others = [list(filter(is_number, self.other_keys(keys))) for keys in self.keys or [()]]
+        return any(set(numbers) <= {1} for numbers in others)
 
     def __str__(self) -> str:
-        keys = self.keys[0] if self.keys else ()
-        keys = keys[:-1] if keys and keys[-1] == self.seed else keys
+        keys = self.other_keys(self.keys[0]) if self.keys else []
         name = self.recipe.name + ("" if self.recipe.is_there else ", not built")
         return f"{':'.join([*map(format_value, keys), f'seed {self.seed}'])}: {self.recipe.title} ({name})"
 
@@ -57,13 +59,15 @@ def find_arm(text: str, parameters: dict) -> str:
     Where several are left, the scored ones are meant, and those of the whole budget. Raises ValueError, with
     a list of them, for words that fit none or several models, NotBuilt for a model that is not built.
     """
-    notebook, *words = (word.strip() for word in text.split(":"))
+    notebook, *words = (word.strip().casefold() for word in text.split(":"))
     spec = {"notebooks": [{"notebook": notebook}], "parameters": parameters}
     (path, values, _), = list_points(spec)
     arms = fitting = list_arms(read_needs(path, values))
-    for word in filter(None, map(str.casefold, words)):
-        exact = [arm for arm in fitting if word in arm.words]
-        fitting = exact or [arm for arm in fitting if any(word in other for other in arm.words)]
+    names_seed = any(word.startswith("seed ") for word in words)
+    for word in filter(None, words):
+        called = {arm.recipe.name: arm.list_words(names_seed) for arm in fitting}
+        exact = [arm for arm in fitting if called[arm.recipe.name].count(word) >= words.count(word)]
+        fitting = exact or [arm for arm in fitting if any(word in other for other in called[arm.recipe.name])]
     meant = [arm for arm in fitting if arm.is_scored] or fitting
     meant = [arm for arm in meant if arm.is_whole] or meant
     if len(meant) != 1:

@@ -95,8 +95,8 @@ Without `trust_remote_code` it opens as transformers' own GPT-2, with the same w
 error at the context's end.
 """
 ADD = """It fits {host}{exported}.
-The file's header holds hashes of its own weights, of the tokenizer and of the embedding and head between which
-it was trained: a model that it does not fit refuses it by name.
+The file's header holds hashes of its own weights, of the tokenizer and of the embedding and head between
+which it was trained: a model that it does not fit refuses it by name.
 
 ```python
 from transformers import AutoModelForCausalLM
@@ -117,7 +117,7 @@ model.add_expert("{language}", "expert.safetensors", router)"""
 def model_card(origin: Origin, sizes: dict[str, str], about: str, use: str, is_whole: bool = True) -> str:
     """Return the card as Markdown with YAML in front. What is not known is said to be so."""
     made, commit = origin.made, find_commit()
-    steps = "\n".join(tell(name, step) for name, step in made.items())
+    steps = "\n".join(tell_step(name, step) for name, step in made.items())
     return re.sub(r"\n{3,}", "\n\n", CARD.format(
         header=write_header(origin, is_whole), title=origin.title, about=about, use=use,
         sizes="\n".join(f"| {name} | {value} |" for name, value in sizes.items()),
@@ -188,7 +188,7 @@ def tabulate_scores(scores: list[dict]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def tell(name: str, step: dict) -> str:
+def tell_step(name: str, step: dict) -> str:
     """Return a thing that the model was made from as a line: title, name, day, and its values."""
     values = {**step["fields"], **{key: step["notes"][key] for key in ("tokens", "started_as")
                                    if key in step["notes"]}}
