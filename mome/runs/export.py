@@ -14,7 +14,7 @@ from mome.config import repository
 from mome.data.export import check_out, new_folder
 from mome.data.ids import hash_tokenizer
 from mome.models.bodies import count_parameters
-from mome.models.dense import DenseForCausalLM
+from mome.models.dense import GPT2LMHeadModel
 from mome.models.modular import MoMEForCausalLM
 from mome.models.travel import write_model
 from mome.runs import model_card as card
@@ -80,7 +80,7 @@ def load_any(path: Path) -> PreTrainedModel:
     if not (path / "config.json").is_file():
         raise ValueError(f"model={str(path)!r} holds no config.json; give a folder of save_pretrained")
     kind = store.read_json(path / "config.json").get("model_type")
-    classes = {"mome": MoMEForCausalLM, "gpt2": DenseForCausalLM}
+    classes = {"mome": MoMEForCausalLM, "gpt2": GPT2LMHeadModel}
     if kind not in classes:
         raise ValueError(f"model={str(path)!r} is of type {kind!r}; {' and '.join(classes)} can be exported")
     return classes[kind].from_pretrained(path, dtype="auto", use_safetensors=True).eval()

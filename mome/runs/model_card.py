@@ -69,7 +69,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 path = "."  # this folder, or its name on the hub
 model = AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(path)  # pads on the left
+tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=True)  # pads on the left
 write = pipeline("text-generation", model=model, tokenizer=tokenizer)
 print(write("{prompt}", max_new_tokens=20, do_sample=True)[0]["generated_text"])
 ```
