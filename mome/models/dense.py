@@ -14,6 +14,10 @@ class GPT2LMHeadModel(ContextEnd, modeling_gpt2.GPT2LMHeadModel):
 
     accepts_loss_kwargs = True
 
+    def __init__(self, config):
+        super().__init__(config)
+        self.loss_type = "ForCausalLM"  # which transformers reads off other names, and warns here
+
     @can_return_tuple
     def forward(self, input_ids=None, past_key_values=None, attention_mask=None, token_type_ids=None,
                 position_ids=None, inputs_embeds=None, labels=None, use_cache=None, logits_to_keep=0,
