@@ -11,6 +11,10 @@ class DenseForCausalLM(ContextEnd, GPT2LMHeadModel):
 
     accepts_loss_kwargs = True
 
+    def __init__(self, config):
+        super().__init__(config)
+        self.generation_config.use_cache = True  # the configuration's False is meant for training
+
     @can_return_tuple
     def forward(self, input_ids=None, past_key_values=None, attention_mask=None, token_type_ids=None,
                 position_ids=None, inputs_embeds=None, labels=None, use_cache=None, logits_to_keep=0,
