@@ -1,13 +1,16 @@
 """The class of the teacher and of dense students: transformers' GPT-2, which takes no unknown argument."""
 
-from transformers import GPT2LMHeadModel
+from transformers.models.gpt2 import modeling_gpt2
 from transformers.utils import can_return_tuple
 
 from mome.models.generation import ContextEnd
 
 
-class DenseForCausalLM(ContextEnd, GPT2LMHeadModel):
-    """GPT2LMHeadModel, weights and numbers alike, with a clear error where its context ends."""
+class GPT2LMHeadModel(ContextEnd, modeling_gpt2.GPT2LMHeadModel):
+    """transformers' class, weights and numbers alike, with a clear error where its context ends.
+
+    It keeps the name, by which pipelines and saved configurations know what they can do with it.
+    """
 
     accepts_loss_kwargs = True
 
