@@ -18,6 +18,7 @@ class GPT2LMHeadModel(ContextEnd, modeling_gpt2.GPT2LMHeadModel):
         super().__init__(config)
         self.loss_type = "ForCausalLM"  # which transformers reads off other names, and warns here
         self.generation_config.use_cache = True  # the configuration's False is meant for training
+        self.loss_type = "ForCausalLM"  # which it is; the Trainer counts labels by it, and asks names alone
 
     @can_return_tuple
     def forward(self, input_ids=None, past_key_values=None, attention_mask=None, token_type_ids=None,
