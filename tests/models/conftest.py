@@ -61,6 +61,7 @@ def gpt2():
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
+    model.generation_config.use_cache = True  # our configurations have none in training
     return model.eval()
 
 
