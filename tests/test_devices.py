@@ -17,8 +17,9 @@ from mome.config import notebook_paths, repository
 from mome.engine import build_here
 from mome.evaluate.uses import score_model
 from mome.models.assemble import build_moe
+from mome.models.bodies import build_body
 from mome.models.forwards import dense_logits
-from mome.models.gpt2 import build_body, build_gpt2, gpt2_config
+from mome.models.gpt2 import build_gpt2, gpt2_config
 from mome.plan import make_plan
 from mome.recipe import Recipe
 from mome.recipes import routers, training

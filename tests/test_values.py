@@ -45,7 +45,8 @@ def test_a_value_of_another_type_is_refused_with_its_field_its_value_and_what_is
 def test_a_shape_counts_the_weights_of_the_model_that_it_makes_and_refuses_what_heads_cannot_share():
     with pytest.raises(ValueError, match=r"n_embd=9 .* multiple of n_head=2"):
         Shape(1, 2, 9)
-    from mome.models.gpt2 import build_gpt2, count_parameters
+    from mome.models.bodies import count_parameters
+    from mome.models.gpt2 import build_gpt2
 
     assert Shape(2, 2, 16).weights(300, 32) == count_parameters(build_gpt2(Shape(2, 2, 16), 300, 32, seed=0))
 

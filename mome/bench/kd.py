@@ -13,8 +13,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from mome.distill.objective import make_objective, original_objective
 from mome.distill.targets import CachedTargets, cache_targets, list_targets
+from mome.models.bodies import speed_up
 from mome.models.forwards import dense_logits
-from mome.models.gpt2 import build_gpt2, speed_up
+from mome.models.gpt2 import build_gpt2
 from mome.scales import Scale, Shape
 from mome.train.batches import make_batch
 from mome.train.device import find_device

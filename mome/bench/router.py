@@ -8,8 +8,9 @@ import pandas as pd
 from mome.bench.data import measure_peak, run_alone
 from mome.data import SPLITS
 from mome.data.packing import PackedData
-from mome.router.affine import Router, fit_affine
+from mome.router.affine import Router
 from mome.router.classifiers import fit_classifier, respell
+from mome.router.fit import fit_affine
 
 
 def bench_router(data: PackedData, rows_per_language: int, repeats: int) -> pd.DataFrame:

@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from mome.data import SPLITS
 from mome.data.clean import clean_documents
 from mome.data.copies import find_copies
-from mome.data.tokenizer import PLAIN, bytes_per_token, encode, equal_text, hash_tokenizer, train_tokenizer
+from mome.data.ids import PLAIN, hash_tokenizer
+from mome.data.tokenizer import bytes_per_token, encode, equal_text, train_tokenizer
 from mome.languages import CODE_LANGUAGES
 from mome.store import hash_text, read_json
 

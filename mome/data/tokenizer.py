@@ -1,6 +1,5 @@
 """The shared tokenizer: byte-level BPE, trained on equal text of each language, beside others."""
 
-import json
 import re
 import time
 from collections import Counter
@@ -13,11 +12,9 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from mome.data.clean import WORD
+from mome.data.ids import PLAIN
 from mome.progress import track
-from mome.store import hash_text
 
-# A text that spells out "</s>" holds four characters, not the end of a document.
-PLAIN = {"add_special_tokens": False, "return_attention_mask": False, "split_special_tokens": True}
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}  # ids 0, 1, 2
 N_BYTE_TOKENS = 256 + len(SPECIAL_TOKENS)  # the smallest vocabulary: every byte a token, no merge
 LONG_RUN = re.compile(r"(\S{1000}|\s{1000})")  # is cut: the time to learn grows with a run's square
@@ -34,12 +31,6 @@ def train_tokenizer(texts, vocab_size: int, exact: bool = True) -> PreTrainedTok
     if exact and found < vocab_size:
         raise ValueError(f"vocab_size={vocab_size} is larger than the text supports; at most {found} here")
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
-
-
-def hash_tokenizer(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Return the SHA-256 of a tokenizer's rules, padding and truncation aside; if equal, so are ids."""
-    rules = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
-    return hash_text(json.dumps(rules, ensure_ascii=False, separators=(",", ":")))
 
 
 def bytes_per_token(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:

@@ -12,7 +12,7 @@ from mome.data.packing import PackedData
 from mome.evaluate.scores import score_rows, summarize
 from mome.languages import CODE_LANGUAGES
 from mome.models.forwards import expert_forward
-from mome.models.modular import mix_logits
+from mome.models.modular import weigh_by_evidence
 
 
 def score_model(model, forward, data: PackedData, split: str, rows_per_language: int,
@@ -52,11 +52,11 @@ def answer(model, batch: dict, common_uses: list[str], averaged) -> Iterator[tup
 
     Of each expert ("on en": with the common one), then of the lines of `list_uses` in `averaged`, by name.
     """
-    ids, names = batch["input_ids"], model.config.languages
-    read = partial(model.run_bodies, ids, None, None, None, allowed=names)
-    experts, common = read(use="off", average="hidden"), None
+    ids, names, common = batch["input_ids"], model.config.languages, None
+    embedded = model.embedding(ids)
+    experts = [body(inputs_embeds=embedded).last_hidden_state for body in model.experts.values()]
     if model.common_expert is not None:
-        common, = read(use="alone", average=None)
+        common = model.common_expert(inputs_embeds=embedded).last_hidden_state
     for common_use in common_uses:
         hidden = {name: part if common_use == "off" else (part + common) / 2
                   for name, part in zip(names, experts, strict=True)}
@@ -67,7 +67,8 @@ def answer(model, batch: dict, common_uses: list[str], averaged) -> Iterator[tup
                 yield use.use, model.lm_head(sum(hidden[name] for name in use.allowed) / len(use.allowed))
             elif use.common_expert == common_use:
                 parts = torch.stack([logits[name] for name in use.allowed])
-                yield use.use, mix_logits(parts, ids, None, use.average_experts)
+                is_mean = use.average_experts == "logits"
+                yield use.use, parts.mean(dim=0) if is_mean else weigh_by_evidence(parts, ids, None)
     yield from ((use.use, model.lm_head(common)) for use in averaged if use.common_expert == "alone")
 
 

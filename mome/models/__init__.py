@@ -2,12 +2,8 @@
 
 from transformers import AutoConfig, AutoModelForCausalLM
 
-COMMON_EXPERT_USES = ("off", "on", "alone")
-# How several experts answer together instead of the routed one: mean of hidden states (the paper's), of
-# logits, or of probabilities weighed by how well each has predicted the text so far (Branch-Train-Merge).
-AVERAGES = ("hidden", "logits", "posterior")
-
-from mome.models.modular import MoMEConfig, MoMEForCausalLM  # noqa: E402 (it reads the names above)
+from mome.models.config import MoMEConfig
+from mome.models.modular import MoMEForCausalLM
 
 AutoConfig.register("mome", MoMEConfig, exist_ok=True)
 AutoModelForCausalLM.register(MoMEConfig, MoMEForCausalLM, exist_ok=True)

@@ -1,12 +1,15 @@
 """Modular models from nothing and from experts trained apart; experts merged into one."""
 
 import copy
+from pathlib import Path
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from mome.models.gpt2 import check_shapes
-from mome.models.modular import MoMEConfig, MoMEForCausalLM
+from mome.models.bodies import check_shapes
+from mome.models.config import MoMEConfig
+from mome.models.modular import MoMEForCausalLM
+from mome.train.device import find_device
 
 
 def build_moe(languages: list[str], body_config: GPT2Config, *, has_common_expert: bool,
@@ -24,6 +27,11 @@ def build_moe(languages: list[str], body_config: GPT2Config, *, has_common_exper
     for other in others:  # one starting point keeps their ways of using the shared embedding comparable
         other.load_state_dict(first.state_dict())
     return model
+
+
+def load_moe(path: Path) -> MoMEForCausalLM:
+    """Return a saved modular model in evaluation mode, on the device that is used here."""
+    return MoMEForCausalLM.from_pretrained(path).eval().to(find_device())
 
 
 def assemble_experts(experts: dict[str, GPT2LMHeadModel], token_counts: torch.Tensor) -> MoMEForCausalLM:

@@ -1,6 +1,7 @@
 """One cache of keys and values for a whole batch, shared by all experts."""
 
 import torch
+from transformers import GPT2Model
 from transformers.cache_utils import Cache
 
 
@@ -34,3 +35,17 @@ class RowsOfCache:
         layer = self.cache.layers[number]
         layer.keys[self.rows, :, self.length:], layer.values[self.rows, :, self.length:] = keys, values
         return layer.keys[self.rows], layer.values[self.rows]
+
+
+def run_rows(inputs: dict, cache, length: int, wanted: dict, body: GPT2Model, rows=None,
+             first_layer=0) -> list[torch.Tensor]:
+    """Return the states of some rows (None: all) in a body behind `length` cached tokens.
+
+    The last hidden states (rows, T, D); where wanted, all hidden states, and attentions (rows, heads, T, S).
+    """
+    batch_size = len(inputs["inputs_embeds"])
+    view = None if cache is None else RowsOfCache(cache, rows, batch_size, first_layer, length)
+    if rows is not None:
+        inputs = {name: None if part is None else part[rows] for name, part in inputs.items()}
+    found = body(**inputs, past_key_values=view, use_cache=view is not None, **wanted)
+    return [found.last_hidden_state, *(found.hidden_states or ()), *(found.attentions or ())]

@@ -111,7 +111,7 @@ class MoE(Training):
 
     def open(self):
         """Return the modular model on the device that is used here."""
-        from mome.models.modular import load_moe
+        from mome.models.assemble import load_moe
 
         return load_moe(self.folder)
 
@@ -194,7 +194,7 @@ class RoutedMoE(Recipe):
 class Expert(Recipe):
     """One expert taken out of a modular model, as a file of its own."""
 
-    shown = ("language", "model")
+    format, shown = 2, ("language", "model")
 
     model: MoE
     language: str
@@ -208,11 +208,11 @@ class Expert(Recipe):
 
     def open(self):
         """Return the expert's body, fit for its model."""
-        from mome.models.experts import load_expert
+        from mome.models.experts import read_expert
 
         host = self.model.open()
         host.config.tokenizer_sha256 = self.model.data.notes["token_sha256"]
-        return load_expert(self.folder / "expert.safetensors", host)[0].eval()
+        return read_expert(self.folder / "expert.safetensors", host)[0].eval()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +223,7 @@ class AddedExpert(Training):
     learns from hard labels, as the teacher never saw the language.
     """
 
-    shown = ("language", "model")
+    format, shown = 2, ("language", "model")
 
     model: MoE
     start_rows: int = 64
@@ -249,7 +249,7 @@ class AddedExpert(Training):
         return min(nats, key=nats.get)
 
     def make_model(self):
-        from mome.models.gpt2 import build_body
+        from mome.models.bodies import build_body
         from mome.router.affine import Router
 
         model = self.model.open()
@@ -277,10 +277,11 @@ class AddedExpert(Training):
 
 def keep_expert(folder: Path, model, language: str, parent: MoE, data: Data, seed: int) -> dict:
     """Write one of the model's experts, with what it was made from; return that, for the manifest."""
+    from mome.models.bodies import count_parameters
     from mome.models.experts import save_expert
-    from mome.models.gpt2 import count_parameters
 
-    about = {"language": language, "parent": parent.name, "tokenizer_sha256": data.notes["token_sha256"],
-             "data_sha256": data.notes["sha256"], "seed": seed}
-    save_expert(model.experts[language], folder / "expert.safetensors", **about)
-    return about | {"parameters": count_parameters(model.experts[language])}
+    model.config.tokenizer_sha256 = data.notes["token_sha256"]
+    about = {"parent": parent.name, "data_sha256": data.notes["sha256"], "seed": seed}
+    save_expert(model, language, folder / "expert.safetensors", **about)
+    return about | {"language": language, "tokenizer_sha256": model.config.tokenizer_sha256,
+                    "parameters": count_parameters(model.experts[language])}

@@ -44,7 +44,7 @@ class FittedRouter(Recipe):
         return tuple(language for data in (self.data, *self.added) for language in data.languages)
 
     def build(self, folder: Path) -> None:
-        from mome.router.affine import fit_affine
+        from mome.router.fit import fit_affine
 
         data, *added = (part.open() for part in (self.data, *self.added))
         router, _ = fit_affine(data, self.rows_per_language, self.seed, tuple(added), **dict(self.options))

@@ -63,7 +63,7 @@ class Switches(Table):
         import pandas as pd
 
         from mome.evaluate.uses import score_uses
-        from mome.models.gpt2 import count_parameters
+        from mome.models.bodies import count_parameters
 
         model, data = self.model.open(), self.model.data.open()
         table = score_uses(model, data, self.split, self.rows_per_language, list(self.prefixes))
@@ -76,8 +76,8 @@ class Switches(Table):
         from mome.evaluate.scores import summarize
         from mome.evaluate.uses import score_model
         from mome.models.assemble import merge_experts
+        from mome.models.bodies import count_parameters
         from mome.models.forwards import dense_logits
-        from mome.models.gpt2 import count_parameters
 
         merged = merge_experts([expert.open() for expert in self.model.model.experts])
         scores = summarize(score_model(merged, dense_logits, data, self.split, self.rows_per_language))

@@ -97,7 +97,7 @@ class Training(Recipe):
     def build(self, folder: Path) -> dict:
         from transformers.utils.logging import disable_progress_bar
 
-        from mome.models.gpt2 import count_parameters
+        from mome.models.bodies import count_parameters
 
         disable_progress_bar()
         model, history = self.run_training(folder)

@@ -6,17 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from sklearn.pipeline import Pipeline
 from torch import nn
 
 from mome.checks import check_choice, check_range
-from mome.data.packing import PackedData
-from mome.data.tokenizer import PLAIN, hash_tokenizer, token_text
-from mome.router.classifiers import check_ids, make_classifier, sample_rows
+from mome.data.ids import PLAIN, check_ids, hash_tokenizer
 
 
 class Router(nn.Module):
@@ -29,11 +25,20 @@ class Router(nn.Module):
     def __init__(self, vocab_size: int, languages: list[str], tokenizer_sha256: str = ""):
         super().__init__()
         self.languages, self.tokenizer_sha256 = list(languages), tokenizer_sha256
-        self.weight = nn.Parameter(torch.zeros(vocab_size, len(languages)), requires_grad=False)
-        self.bias = nn.Parameter(torch.zeros(len(languages)), requires_grad=False)
+        shape = vocab_size, len(languages)
+        self.weight = nn.Parameter(torch.zeros(shape, dtype=torch.float32), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(shape[1], dtype=torch.float32), requires_grad=False)
+
+    def _apply(self, fn, recurse=True):
+        # Moved with its model, but never cast: what rounding left of the table would choose other experts.
+        def move(tensor):
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(move, recurse)
 
     @classmethod
-    def from_pipeline(cls, pipeline: Pipeline, languages: list[str], tokenizer_sha256: str = "") -> Router:
+    def from_pipeline(cls, pipeline, languages: list[str], tokenizer_sha256: str = "") -> Router:
         """Return the router that equals a fitted `make_classifier("logistic_regression")`."""
         idf, linear = pipeline[1].idf_, pipeline[-1]
         coefficients, intercept = linear.coef_, linear.intercept_
@@ -97,6 +102,23 @@ class Router(nn.Module):
         kept.load_state_dict({"weight": self.weight[:, columns], "bias": self.bias[columns]})
         return kept.to(self.weight.device)
 
+    def widen(self, language: str, bias: float) -> Router:
+        """Return the router with one more language of that bias, for which no token speaks."""
+        wider = Router(len(self.weight), [*self.languages, language], self.tokenizer_sha256)
+        return wider.fill(self, bias)
+
+    def resize(self, vocab_size: int) -> Router:
+        """Return the router of more or fewer ids; of new ones none speaks for a language."""
+        return Router(vocab_size, self.languages, self.tokenizer_sha256).fill(self)
+
+    def fill(self, other: Router, bias: float = 0.0) -> Router:
+        """Take the tables of another router as far as they go, zeros and `bias` beyond, and its device."""
+        rows, columns = (min(sizes) for sizes in zip(self.weight.shape, other.weight.shape, strict=True))
+        self.to(other.weight.device)
+        self.weight[:rows, :columns] = other.weight[:rows, :columns]
+        self.bias.fill_(bias)[:columns] = other.bias[:columns]
+        return self
+
     def check_tokenizer(self, tokenizer) -> None:
         """Raise ValueError unless `tokenizer` is the one that this router was fitted with."""
         found = hash_tokenizer(tokenizer)
@@ -132,33 +154,3 @@ class Router(nn.Module):
         if tokenizer is not None:
             router.check_tokenizer(tokenizer)
         return router
-
-
-def fit_affine(data: PackedData, rows_per_language: int, seed: int = 42, added: tuple[PackedData, ...] = (),
-               **options) -> tuple[Router, Pipeline]:
-    """Return the workbook's router as a torch module, and the scikit-learn pipeline that it equals.
-
-    The languages of `added` data sets follow those of `data`; `options` are those of logistic_regression.
-    Raises ValueError for a data set of another tokenizer or with a language that is there already.
-    """
-    parts, languages, sha256 = [], [], hash_tokenizer(data.tokenizer)
-    for part in (data, *added):
-        found = hash_tokenizer(part.tokenizer)
-        if found != sha256:
-            raise ValueError(f"added data of tokenizer {found[:12]} is not allowed; cut it by {sha256[:12]}")
-        if set(part.languages) & set(languages):
-            raise ValueError(f"added languages={part.languages!r} repeat some of {', '.join(languages)}")
-        rows, labels = sample_rows(part, "train", rows_per_language)
-        parts.append((rows, labels + len(languages)))
-        languages += part.languages
-    rows, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    pipeline = make_classifier("logistic_regression", len(data.tokenizer), seed, **options).fit(rows, labels)
-    return Router.from_pipeline(pipeline, languages, sha256), pipeline
-
-
-def strongest_tokens(router: Router, tokenizer, n: int = 20) -> pd.DataFrame:
-    """Return the n tokens that speak most for each language, by their weight over the mean language's."""
-    weights, tokens = (router.weight - router.weight.mean(dim=1, keepdim=True)).topk(n, dim=0)
-    table = [(language, rank + 1, token_text(tokenizer, int(tokens[rank, at])), float(weights[rank, at]))
-             for at, language in enumerate(router.languages) for rank in range(n)]
-    return pd.DataFrame(table, columns=["language", "rank", "token", "weight"])

@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 
+from mome.data.ids import check_ids
 from mome.data.packing import PackedData
 from mome.router import N_SPECIAL, check_classifier_options
 
@@ -41,13 +42,6 @@ def count_tokens(rows: np.ndarray, vocab_size: int, n_special: int = N_SPECIAL) 
     counts = counts.multiply(np.arange(vocab_size) >= n_special).tocsr()
     counts.eliminate_zeros()
     return counts
-
-
-def check_ids(ids, vocab_size: int) -> None:
-    """Raise ValueError unless every id of an array or tensor lies in the vocabulary."""
-    if 0 not in ids.shape and not (int(ids.min()) >= 0 and int(ids.max()) < vocab_size):
-        raise ValueError(f"input_ids from {int(ids.min())} to {int(ids.max())} are not allowed; "
-                         f"this router knows ids from 0 to {vocab_size - 1}")
 
 
 def spell_rows(rows: np.ndarray, n_special: int = N_SPECIAL) -> list[str]:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score, roc_auc_score
 
+from mome.data.ids import PLAIN
 from mome.data.packing import PackedData
-from mome.data.tokenizer import PLAIN
 from mome.languages import CODE_LANGUAGES
 from mome.router.classifiers import sample_rows
 

@@ -10,6 +10,7 @@ import pytest
 from mome.data import packing
 from mome.data.clean import clean_documents
 from mome.data.copies import jaccard, shingles
+from mome.data.ids import hash_tokenizer
 from mome.data.packing import (
     PackedData,
     align,
@@ -23,7 +24,7 @@ from mome.data.packing import (
     select_documents,
     token_weights,
 )
-from mome.data.tokenizer import encode, hash_tokenizer, train_tokenizer
+from mome.data.tokenizer import encode, train_tokenizer
 
 LANGUAGES = ["en", "fr", "de", "py"]
 NATURAL = ["en", "fr", "de"]

@@ -5,15 +5,14 @@ import pandas as pd
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from mome.data.ids import PLAIN, hash_tokenizer
 from mome.data.tokenizer import (
     N_BYTE_TOKENS,
-    PLAIN,
     bytes_per_token,
     compare_tokenizers,
     comparison_tokenizers,
     encode,
     equal_text,
-    hash_tokenizer,
     token_text,
     train_tokenizer,
 )

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from mome.models.gpt2 import build_body, build_gpt2, check_shapes, count_parameters, gpt2_config, load_gpt2
+from mome.models.bodies import build_body, check_shapes, count_parameters
+from mome.models.gpt2 import build_gpt2, gpt2_config, load_gpt2
 from mome.scales import Shape
 
 

@@ -4,7 +4,7 @@ from torch.testing import assert_close
 from transformers import GPT2Config
 
 from mome.models import modular
-from mome.models.gpt2 import build_body
+from mome.models.bodies import build_body
 from mome.models.stacked import can_stack, normalize_stacked, project_stacked, run_stacked
 
 

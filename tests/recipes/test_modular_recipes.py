@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from mome.config import repository, store_dir
-from mome.data.tokenizer import N_BYTE_TOKENS, hash_tokenizer, train_tokenizer
+from mome.data.ids import hash_tokenizer
+from mome.data.tokenizer import N_BYTE_TOKENS, train_tokenizer
 from mome.engine import build_here
 from mome.evaluate.scores import summarize
 from mome.evaluate.uses import choose_experts, keep_experts, list_uses, score_model, score_uses
-from mome.models.experts import load_expert
+from mome.models.assemble import load_moe
+from mome.models.bodies import count_parameters
+from mome.models.experts import hash_embedding, hash_tensors, read_expert
 from mome.models.forwards import dense_logits, expert_forward, use_forward
-from mome.models.gpt2 import count_parameters
-from mome.models.modular import load_moe
 from mome.recipe import collect, list_ancestors
 from mome.recipes.data import Data
 from mome.recipes.modular import MOE_VARIANTS, AddedExpert, Expert, MoE, RoutedMoE
@@ -379,11 +380,12 @@ def test_keeping_all_experts_is_the_routed_model_and_keeping_one_sends_everythin
 def test_an_expert_taken_out_says_where_it_comes_from_and_fits_back(setting):
     recipe = built(Expert(MoE.of(setting, "JEET"), "de"))
     model, data = built(RoutedMoE.of(setting, "JEET")).open(), recipe.model.data
-    body, header = load_expert(recipe.folder / "expert.safetensors", model)
+    body, header = read_expert(recipe.folder / "expert.safetensors", model)
     assert recipe.notes == {
         "language": "de", "parent": recipe.model.name, "data_sha256": data.notes["sha256"], "seed": 0,
         "tokenizer_sha256": hash_tokenizer(data.open().tokenizer), "parameters": count_parameters(body)}
-    assert recipe.notes | header == recipe.notes | {"kind": "mome-expert", "shape": header["shape"]}
+    about = {"kind": "mome-expert", "shape": header["shape"], "embedding_sha256": hash_embedding(model)}
+    assert recipe.notes | header == recipe.notes | about | {"sha256": hash_tensors(body.state_dict())}
     for found in (body, recipe.open()):
         for name, weight in model.experts["de"].state_dict().items():
             assert torch.equal(weight, found.state_dict()[name])

@@ -10,7 +10,8 @@ from mome.distill import KD_LOSSES
 from mome.distill.targets import CachedTargets
 from mome.engine import build_here
 from mome.models.assemble import build_moe
-from mome.models.gpt2 import count_parameters, gpt2_config
+from mome.models.bodies import count_parameters
+from mome.models.gpt2 import gpt2_config
 from mome.recipes.data import Data
 from mome.recipes.scores import Scores
 from mome.recipes.setting import open_setting

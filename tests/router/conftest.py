@@ -8,7 +8,8 @@ import torch
 from mome.data.corpora import read_documents
 from mome.data.packing import PackedData, build_dataset
 from mome.data.tokenizer import train_tokenizer
-from mome.router.affine import Router, fit_affine
+from mome.router.affine import Router
+from mome.router.fit import fit_affine
 
 torch.set_num_threads(1)
 

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
-from mome.data.tokenizer import PLAIN, hash_tokenizer
+from mome.data.ids import PLAIN, hash_tokenizer
 from mome.router import N_SPECIAL
-from mome.router.affine import Router, fit_affine, strongest_tokens
+from mome.router.affine import Router
+from mome.router.fit import fit_affine, strongest_tokens
 
 LANGUAGES = ["en", "fr", "de", "py"]
 
@@ -217,7 +218,7 @@ def test_another_tokenizer_is_refused_by_its_hash_unless_none_is_named_and_then_
         with pytest.raises(ValueError, match=f"tokenizer {found} is not the one .*{expected}"):
             read()
     assert Router(300, ["en", "fr"]).classify(["text"], other_tokenizer).tolist() == [[0.5, 0.5]]
-    with pytest.raises(ValueError, match=r"not allowed; this router knows ids from 0 to 9"):
+    with pytest.raises(ValueError, match=r"not allowed; known are ids from 0 to 9"):
         Router(10, ["en", "fr"]).classify(["text"], other_tokenizer)
 
 

@@ -6,7 +6,7 @@ from scipy.sparse import csr_matrix
 
 from mome.data.packing import SPLITS
 from mome.router import N_SPECIAL
-from mome.router.affine import Router, fit_affine
+from mome.router.affine import Router
 from mome.router.classifiers import (
     count_tokens,
     fit_classifier,
@@ -15,6 +15,7 @@ from mome.router.classifiers import (
     sample_rows,
     spell_rows,
 )
+from mome.router.fit import fit_affine
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -11,9 +11,9 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.tree import DecisionTreeClassifier
 
 from mome.router import CLASSIFIERS
-from mome.router.affine import fit_affine
 from mome.router.classifiers import fit_classifier
 from mome.router.compare import compare_classifier, count_bytes
+from mome.router.fit import fit_affine
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

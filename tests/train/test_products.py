@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mome.models.assemble import build_moe
-from mome.models.gpt2 import FastConv1D, FastLinear, build_gpt2, gpt2_config, load_gpt2
+from mome.models.bodies import FastConv1D, FastLinear
+from mome.models.gpt2 import build_gpt2, gpt2_config, load_gpt2
 from mome.scales import Shape
 from mome.train import products
 from mome.train.products import FEWEST, is_fast, multiply, multiply_stacks, stays_exact
