@@ -73,8 +73,10 @@ def test_a_random_model_comes_back_from_every_round_trip_as_it_was(tmp_path, see
         assert {key: found[key] for key in config if key not in ("dtype", "torch_dtype", "_name_or_path",
                                                                  "architectures")}.items() <= config.items(), name
         assert same(answer(model, ids, mask, use), wanted), f"after {name}"
-        assert model.router.weight.dtype == torch.float32
-        assert {weight.dtype for key, weight in model.state_dict().items() if "router." not in key} == {model.dtype}
+        for key, weight in model.named_parameters():
+            is_router = key.startswith("router.")
+            assert (weight.dtype, weight.requires_grad, weight.is_leaf) == (
+                torch.float32 if is_router else model.dtype, not is_router, True), f"{key} after {name}"
     assert model.config.tie_word_embeddings == (model.lm_head.weight is model.embedding.weight)
     for step in (check_order, check_padding, check_cache_and_gradients, check_membership):
         step(model, ids, mask, use, rng)
