@@ -92,8 +92,10 @@ def test_what_is_not_served_is_refused_by_its_name_and_what_is_served_is_right(t
         options = {"generation_config": GenerationConfig(**PLAIN | options)}
     try:
         wanted = outcome(gpt2, ids, options)
-    except Exception:  # transformers' own odd error is no word for ours
+    except IndexError:  # transformers' own odd word for a model that has no early exit
         wanted = None
+    if wanted is None and not is_modular(twin):
+        return
     found = outcome(twin, ids, options)
     if isinstance(found, str):
         words = {"penalty_alpha": "ontrastive", "num_beams": "roup", "dola_layers": "ola", "use_mtp": "mtp",
@@ -133,8 +135,8 @@ def test_a_named_cache_gives_the_text_of_no_cache_or_is_refused_by_name(twin, id
         found = generate(twin, ids, **asked)
     except ValueError as error:
         assert "cache_implementation" in str(error) and name in str(error) and name != "dynamic"
-    except ImportError:  # of optimum's library for numbers of fewer bits
-        assert name == "quantized" and not is_modular(twin)
+    except (ImportError, AssertionError):  # for want of a library of fewer bits, and of a GPU
+        assert ("quantized" in name or "offloaded" in name) and not is_modular(twin)
     else:
         assert torch.equal(found, wanted)
 
