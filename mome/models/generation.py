@@ -1,6 +1,7 @@
 """What stands before transformers' GenerationMixin: context's end, caches, guidance, the prompt's route."""
 
 import torch
+from transformers import GenerationConfig
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
@@ -80,6 +81,9 @@ class ModularGeneration(ContextEnd):
     def check_served(self, generation_config, assistant, kwargs: dict) -> None:
         """Raise ValueError for ways to generate that would not give this model's text."""
         own = self.generation_config
+        if not isinstance(generation_config, GenerationConfig | None):
+            raise ValueError(f"generation_config={type(generation_config).__name__} is not allowed; it must "
+                             "be a GenerationConfig, and an attention_mask goes by its name")
         given = {**vars(own), **vars(generation_config or own), **kwargs}
         if given.get("cache_implementation") not in (None, "dynamic"):
             raise ValueError(f"cache_implementation={given['cache_implementation']!r} is not allowed; the "

@@ -37,7 +37,7 @@ class Members:
         names = self.config.languages
         whole = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
         try:
-            found = torch.as_tensor(index, device=self.embedding.weight.device)
+            found = torch.as_tensor(index, device=self.device)
         except (TypeError, ValueError, RuntimeError):  # words, lists of unequal lengths
             found = torch.tensor(0.0)
         if found.dtype not in whole or found.shape != (batch_size,):
@@ -82,8 +82,8 @@ class Members:
             raise ValueError(f"router of {len(router.weight)} ids is not allowed; the model has "
                              f"{self.config.vocab_size}")
         body.config._attn_implementation = self.config._attn_implementation
-        self.experts[language] = body.to(self.embedding.weight).train(self.training)
-        self.config.languages, self.router = languages, router.to(self.embedding.weight.device)
+        self.experts[language] = body.to(self.device, self.embedding.weight.dtype).train(self.training)
+        self.config.languages, self.router = languages, router.to(self.device)
 
     def remove_expert(self, language: str) -> None:
         """Take an expert out, also of the router. Raises ValueError for an unknown one and for the last."""
