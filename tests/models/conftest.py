@@ -4,7 +4,6 @@ import pickle
 
 import pytest
 import torch
-
 from transformers import GPT2LMHeadModel
 
 from mome.models.assemble import build_moe

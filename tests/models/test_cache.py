@@ -3,7 +3,6 @@ import torch
 from torch.testing import assert_close
 
 
-
 def test_generation_routes_on_the_prompt_and_equals_greedy_decoding_by_hand(build, ids):
     model, grown = build(), ids.clone()
     expert_index = model.route(ids)

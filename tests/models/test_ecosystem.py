@@ -7,9 +7,16 @@ import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
-from transformers import (AutoModelForCausalLM, AutoTokenizer, DataCollatorForLanguageModeling,
-                          PreTrainedTokenizerFast, Trainer, TrainingArguments, default_data_collator,
-                          pipeline)
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+    pipeline,
+)
 
 from mome.data.tokenizer import N_BYTE_TOKENS, SPECIAL_TOKENS, train_tokenizer
 from mome.distill.objective import make_objective
@@ -65,7 +72,8 @@ def list_losses(trainer):
 
 def test_sixty_steps_of_the_trainer_on_random_tokens_learn_to_copy_nothing(model, tmp_path, tokenizer):
     collate = DataCollatorForLanguageModeling(tokenizer, mlm=False)
-    losses = list_losses(make_trainer(model, tmp_path, random_rows(480), collator=collate, learning_rate=1e-2))
+    trainer = make_trainer(model, tmp_path, random_rows(480), collator=collate, learning_rate=1e-2)
+    losses = list_losses(trainer)
     assert len(losses) == 60
     assert (losses - log(V)).abs().max() < 0.3
     rows = random_rows(64, 20)
@@ -141,14 +149,14 @@ def test_the_trainer_recomputes_activations_smooths_labels_and_saves_what_opens_
     assert_close(*losses, atol=1e-5, rtol=1e-5)
     assert losses[0][1] != losses[0][0]
     trainer.save_model(tmp_path / "saved")
-    assert {path.suffix for path in (tmp_path / "saved").iterdir()} <= {".json", ".safetensors", ".md", ".bin"}
-    assert not list((tmp_path / "saved").glob("pytorch*"))
+    files = {path.name for path in (tmp_path / "saved").iterdir()} - {"training_args.bin"}
+    assert {name.split(".")[-1] for name in files} <= {"json", "safetensors", "md"}
     opened = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
     assert torch.equal(opened(rows).logits, model.eval()(rows).logits)
     assert len(AutoTokenizer.from_pretrained(tmp_path / "saved")) == V
 
 
-def test_a_tokenizers_batch_is_a_models_input_and_the_pipeline_writes_from_a_folder(model, tmp_path, tokenizer):
+def test_a_tokenizers_batch_is_an_input_and_the_pipeline_writes_from_a_folder(model, tmp_path, tokenizer):
     model.eval().save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     prompts, options = ["one", "a longer one", "un autre"], {"max_new_tokens": 3, "do_sample": False}
@@ -161,7 +169,8 @@ def test_a_tokenizers_batch_is_a_models_input_and_the_pipeline_writes_from_a_fol
         texts = [found[0]["generated_text"] for found in writer(prompts, batch_size=3, **options)]
         assert texts == written and all(map(str.startswith, texts, prompts))
         assert texts == [writer(prompt, **options)[0]["generated_text"] for prompt in prompts]
-        sampled = writer("one", num_return_sequences=2, do_sample=True, max_new_tokens=3, return_full_text=False)
+        sampled = writer("one", num_return_sequences=2, do_sample=True, max_new_tokens=3,
+                         return_full_text=False)
         assert len(sampled) == 2 and not any(found["generated_text"].startswith("one") for found in sampled)
     if hasattr(model, "experts"):
         told = writer("one", expert_index=[2], **options)[0]["generated_text"]
