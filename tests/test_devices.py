@@ -80,8 +80,8 @@ def test_a_model_there_takes_an_expert_and_a_router_from_here_and_writes_the_sam
             there.experts["True"].load_state_dict(model.common_expert.state_dict())
             prompts = ids.to(place)
             for stop in (None, 18):  # transformers looks a step later there whether all rows have ended
-                written.append(there.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=12,
-                                              eos_token_id=stop, pad_token_id=0).tolist())
+                written.append(there.generate(prompts, attention_mask=torch.ones_like(prompts),
+                                              max_new_tokens=12, eos_token_id=stop, pad_token_id=0).tolist())
     assert written[:2] == written[2:] and len(written[0][0]) == 20 > len(written[1][0])
 
 

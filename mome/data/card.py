@@ -22,6 +22,9 @@ SOURCES = {
     "mini": ("Natural language: written for this workbook. Licence: MIT.", "Code: likewise. Licence: MIT."),
     "folder": ("Natural language: a folder of the user's own. Licence: the user's to state.",
                "Code: a folder of the user's own. Licence: the user's to state.")}
+# The same as the hub spells licences, natural language and code.
+LICENCES = {"help": ("mpl-2.0", "psf-2.0"), "wiki40b": ("cc-by-sa-3.0", "other"), "mini": ("mit", "mit"),
+            "reference": ("gpl-2.0", "bsd-3-clause"), "folder": ("other", "other")}
 DATA_CARD = """---
 pretty_name: MoME data set ({codes})
 language: {natural}
@@ -71,7 +74,7 @@ def data_card(data_path: Path, corpus_manifest: dict) -> str:
     found = documents[documents.split == "train"].groupby("language").n_tokens.sum().to_dict()
     weights, train = token_weights(found, fields["shares"]), notes["tokens"]["train"]
     natural = [language for language in languages if language not in CODE_LANGUAGES]
-    sources = [f"- {text}" for text in SOURCES[corpus["source"]]][not natural:1 + (natural != languages)]
+    sources = [f"- {text}" for text in take_parts(SOURCES[corpus["source"]], languages)]
     portable = {name: value for name, value in corpus.items() if '"/' not in json.dumps(value)}
     return re.sub("\n(#.*)\n", r"\n\n\1\n\n", DATA_CARD).format(  # blank lines around headings
         **fields | notes | {"shares": json.dumps(fields["shares"])}, codes=", ".join(languages),
@@ -80,6 +83,12 @@ def data_card(data_path: Path, corpus_manifest: dict) -> str:
         sizes=to_markdown(sizes.reset_index()), removed=to_markdown(removed),
         difference=largest_difference({name: train[name] / weights[name] for name in languages}),
         recipe=json.dumps({"corpus": portable, "data": fields}, indent=1, ensure_ascii=False))
+
+
+def take_parts(parts: tuple, languages: list[str]) -> list:
+    """Return of what is said of natural language and of code that which these languages are."""
+    is_there = [any((name in CODE_LANGUAGES) == is_code for name in languages) for is_code in (False, True)]
+    return [part for part, is_used in zip(parts, is_there, strict=True) if is_used]
 
 
 def to_markdown(table: pd.DataFrame) -> str:

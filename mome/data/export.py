@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +17,7 @@ def export_dataset(data_path: Path, corpus_manifest: dict, out: Path) -> Path:
     README.md: the card. train.json, ...: kept documents, for `datasets.load_dataset`. documents.parquet: all
     aligned, clean ones. dataset/: the packed rows, for `load_from_disk`. tokenizer/: for `from_pretrained`.
     """
-    check_out(out)
-    out = out.resolve()  # "new/.." has no name that a folder beside it could be called after
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    aside.mkdir(parents=True)
-    try:
+    with new_folder(out) as aside:
         for name in ("dataset", "tokenizer"):
             shutil.copytree(data_path / name, aside / name)
         shutil.copyfile(data_path / "documents.parquet", aside / "documents.parquet")
@@ -30,6 +27,18 @@ def export_dataset(data_path: Path, corpus_manifest: dict, out: Path) -> Path:
             lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
             (aside / f"{split}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
         (aside / "README.md").write_text(data_card(data_path, corpus_manifest), encoding="utf-8")
+    return out.resolve()
+
+
+@contextmanager
+def new_folder(out: Path):
+    """Give a folder beside `out` to write into, which takes its place once all is written, else goes."""
+    check_out(out)
+    out = out.resolve()  # "new/.." has no name that a folder beside it could be called after
+    aside = out.with_name(f".{out.name}.{os.getpid()}")
+    aside.mkdir(parents=True)
+    try:
+        yield aside
         try:
             os.replace(aside, out)  # an empty folder gives way
         except PermissionError:  # but not on Windows
@@ -37,7 +46,6 @@ def export_dataset(data_path: Path, corpus_manifest: dict, out: Path) -> Path:
             os.replace(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return out
 
 
 def check_out(out: Path) -> None:

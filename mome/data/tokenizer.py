@@ -30,7 +30,7 @@ def train_tokenizer(texts, vocab_size: int, exact: bool = True) -> PreTrainedTok
     found = tokenizer.get_vocab_size()
     if exact and found < vocab_size:
         raise ValueError(f"vocab_size={vocab_size} is larger than the text supports; at most {found} here")
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", **SPECIAL_TOKENS)
 
 
 def bytes_per_token(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:

@@ -4,10 +4,11 @@ import copy
 from pathlib import Path
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import GPT2Config, PreTrainedModel
 
 from mome.models.bodies import check_shapes
 from mome.models.config import MoMEConfig
+from mome.models.dense import GPT2LMHeadModel
 from mome.models.modular import MoMEForCausalLM
 from mome.train.device import find_device
 

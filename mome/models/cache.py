@@ -2,7 +2,7 @@
 
 import torch
 from transformers import GPT2Model
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicLayer
 
 
 class RowsOfCache:
@@ -27,6 +27,8 @@ class RowsOfCache:
     def update(self, keys, values, layer_idx: int, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
         """Store keys and values (rows, heads, T, D) of new positions; return these rows' of all positions."""
         number = self.first_layer + layer_idx
+        while 0 < len(self.cache.layers) <= number:  # a cache made for one body has layers for one
+            self.cache.layers.append(DynamicLayer())
         if self.rows is None:
             return self.cache.update(keys, values, number)
         if self.cache.get_seq_length(number) == self.length:  # a step's first expert makes room for all rows

@@ -1,5 +1,7 @@
 """What a modular model is made of: languages, its bodies' shape, common expert or none, head tied or not."""
 
+from typing import ClassVar
+
 from transformers import GPT2Config, PreTrainedConfig
 
 COMMON_EXPERT_USES = ("off", "on", "alone")
@@ -12,7 +14,7 @@ class MoMEConfig(PreTrainedConfig):
     """Configuration of `MoMEForCausalLM`. `body` holds the keyword values of the bodies' GPT2Config."""
 
     model_type = "mome"
-    keys_to_ignore_at_inference = ("past_key_values",)
+    keys_to_ignore_at_inference: ClassVar = ["past_key_values"]
 
     def __init__(self, languages=("en", "fr", "de", "py"), body=None, has_common_expert=False,
                  tie_word_embeddings=True, tokenizer_sha256="", **kwargs):

@@ -1,15 +1,22 @@
 """The class of the teacher and of dense students: transformers' GPT-2, which takes no unknown argument."""
 
-from transformers import GPT2LMHeadModel
+from transformers.models.gpt2 import modeling_gpt2
 from transformers.utils import can_return_tuple
 
 from mome.models.generation import ContextEnd
 
 
-class DenseForCausalLM(ContextEnd, GPT2LMHeadModel):
-    """GPT2LMHeadModel, weights and numbers alike, with a clear error where its context ends."""
+class GPT2LMHeadModel(ContextEnd, modeling_gpt2.GPT2LMHeadModel):
+    """transformers' class, weights and numbers alike, with a clear error where its context ends.
+
+    It keeps the name, by which pipelines and saved configurations know what they can do with it.
+    """
 
     accepts_loss_kwargs = True
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.generation_config.use_cache = True  # the configuration's False is meant for training
 
     @can_return_tuple
     def forward(self, input_ids=None, past_key_values=None, attention_mask=None, token_type_ids=None,

@@ -26,14 +26,24 @@ class ContextEnd:
             raise ValueError(f"input_ids of {length} tokens, cached ones too, are not allowed; the context "
                              f"ends after {context}: cut them, for example to their last {context}")
 
+    def prepare_inputs_for_generation(self, input_ids, **kwargs):
+        found = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        for name in ("tokenizer", "assistant_tokenizer"):  # of `stop_strings`; no forward reads them
+            found.pop(name, None)
+        return found
+
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args):
         # transformers' last word before it starts, when lengths and masks are final.
+        if (layer := generation_config.assistant_early_exit) is not None:
+            raise ValueError(f"assistant_early_exit={layer!r} is not allowed; this model has no early exit")
         mask, context = model_kwargs.get("attention_mask"), self.config.max_position_embeddings
         padding = 0 if mask is None or mask.dim() != 2 else mask.shape[1] - int(mask.sum(dim=1).max())
-        length = generation_config.max_length - padding
+        guessed = generation_config.prompt_lookup_num_tokens or 0  # are read beyond the last new token
+        length = generation_config.max_length - padding + guessed
         if length > context:
-            raise ValueError(f"prompt and new tokens are {length} together, and the context ends after "
-                             f"{context}: cut the prompt, or lower max_new_tokens (max_length)")
+            guesses = f", {guessed} guessed ones with them," if guessed else ""
+            raise ValueError(f"prompt and new tokens{guesses} are {length} together, and the context ends "
+                             f"after {context}: cut the prompt, or lower max_new_tokens (max_length)")
         return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)
 
 
@@ -47,36 +57,15 @@ class ModularGeneration(ContextEnd):
         Raises ValueError for an empty prompt, right padding, a prompt and new tokens longer than the context,
         a cache other than a dynamic one, guidance, and an assistant without this model's experts.
         """
-        ids, mask = inputs if inputs is not None else kwargs.get("input_ids"), kwargs.get("attention_mask")
-        embeddings, told = kwargs.get("inputs_embeds"), kwargs.get("expert_index")
         self.check_served(generation_config, assistant_model, kwargs)
-        if embeddings is None:
-            kwargs["attention_mask"] = mask = self.check_prompt(ids, mask)
-        if told is not None:  # as a tensor, which beams repeat
-            kwargs["expert_index"] = self.check_index(told, len(ids if embeddings is None else embeddings))
-        elif embeddings is None and kwargs.get("average_experts") is None and (
-                kwargs.get("common_expert") != "alone"):
-            here, allowed = self.device, self.check_experts(kwargs.get("allowed_experts"))
-            mask = None if mask is None else mask.to(here)  # prompts may lie elsewhere
-            kwargs["expert_index"] = self.route(ids.to(here), mask, allowed)
+        ids = inputs if inputs is not None else kwargs.get("input_ids")
+        if ids is not None and (ids.dim() != 2 or ids.shape[1] == 0):
+            raise ValueError(f"input_ids of shape {tuple(ids.shape)} hold an empty prompt, or are no table "
+                             "(B, T); every row needs a token, for example bos")
         if kwargs.get("average_experts") == "posterior":  # weighs the experts by the whole sequence
             kwargs["use_cache"] = False
         return super().generate(inputs, generation_config, logits_processor, stopping_criteria,
                                 prefix_allowed_tokens_fn, synced_gpus, assistant_model, **kwargs)
-
-    def check_prompt(self, ids, mask) -> torch.Tensor | None:
-        """Return the prompts' attention mask (B, T), None where all is text."""
-        is_table = ids is not None and ids.dim() == 2 and ids.shape[1] > 0
-        if not is_table or (mask is not None and (mask.sum(dim=-1) == 0).any()):
-            raise ValueError("input_ids holds an empty prompt, or is no table (B, T); every row needs a "
-                             "token, for example bos")
-        pad, eos = self.generation_config.pad_token_id, self.generation_config.eos_token_id
-        if mask is None and pad is not None and pad not in (eos if isinstance(eos, list) else [eos]) and (
-                ids == pad).any():
-            mask = (ids != pad).long()  # as transformers infers it, which comes too late to route by
-        if mask is not None and (mask[:, -1] == 0).any():
-            raise ValueError("attention_mask ends with padding; pad prompts on the left: padding_side='left'")
-        return mask
 
     def check_served(self, generation_config, assistant, kwargs: dict) -> None:
         """Raise ValueError for ways to generate that would not give this model's text."""
@@ -88,13 +77,32 @@ class ModularGeneration(ContextEnd):
         if given.get("cache_implementation") not in (None, "dynamic"):
             raise ValueError(f"cache_implementation={given['cache_implementation']!r} is not allowed; the "
                              "experts of a batch share a 'dynamic' cache, which is the default")
+        check_cache(kwargs.get("past_key_values"))
         if given.get("guidance_scale") not in (None, 1) or kwargs.get("negative_prompt_ids") is not None:
             raise ValueError(f"guidance_scale={given.get('guidance_scale')!r} is not allowed; guidance reads "
                              "a second text, on which no router has decided")
-        config = getattr(assistant, "config", None)
-        if assistant is not None and getattr(config, "languages", None) != self.config.languages:
+        languages = getattr(getattr(assistant, "config", None), "languages", None)
+        if assistant is not None and languages != self.config.languages:
             raise ValueError(f"assistant_model={type(assistant).__name__} is not allowed; it is told this "
                              f"model's experts and must have them: {', '.join(self.config.languages)}")
+
+    def _expand_inputs_for_generation(self, expand_size=1, is_encoder_decoder=False, input_ids=None,
+                                      **kwargs):
+        # Prompts and mask are final here, and not yet copied for beams: here each finds its expert.
+        mask, embeddings, told = (kwargs.get(name) for name in (
+            "attention_mask", "inputs_embeds", "expert_index"))
+        if mask is not None and (mask.sum(dim=-1) == 0).any():
+            raise ValueError("attention_mask holds an empty prompt; every row needs a token, for example bos")
+        if mask is not None and (mask[:, -1] == 0).any():
+            raise ValueError("attention_mask ends with padding; pad prompts on the left: padding_side='left'")
+        if told is not None:
+            kwargs["expert_index"] = self.check_index(told, len(input_ids))
+        elif embeddings is None and kwargs.get("average_experts") is None and (
+                kwargs.get("common_expert") != "alone"):
+            here, allowed = self.device, self.check_experts(kwargs.get("allowed_experts"))
+            mask = None if mask is None else mask.to(here)  # prompts may lie elsewhere
+            kwargs["expert_index"] = self.route(input_ids.to(here), mask, allowed)
+        return super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **kwargs)
 
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args):
         generation_config.cache_implementation = None  # "dynamic" is what is made here

@@ -7,7 +7,7 @@ import torch
 from transformers import GPT2Config
 
 from mome.models.bodies import speed_up
-from mome.models.dense import DenseForCausalLM
+from mome.models.dense import GPT2LMHeadModel
 from mome.scales import Shape
 
 
@@ -20,13 +20,13 @@ def gpt2_config(shape: Shape, vocab_size: int, context: int) -> GPT2Config:
                       bos_token_id=1, eos_token_id=2, pad_token_id=0, activation_function="gelu_pytorch_tanh")
 
 
-def build_gpt2(shape: Shape, vocab_size: int, context: int, seed: int) -> DenseForCausalLM:
+def build_gpt2(shape: Shape, vocab_size: int, context: int, seed: int) -> GPT2LMHeadModel:
     """Return a GPT-2 with weights drawn from `seed`, leaving the caller's random state as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return speed_up(DenseForCausalLM(gpt2_config(shape, vocab_size, context)))
+        return speed_up(GPT2LMHeadModel(gpt2_config(shape, vocab_size, context)))
 
 
-def load_gpt2(path: Path) -> DenseForCausalLM:
+def load_gpt2(path: Path) -> GPT2LMHeadModel:
     """Return a saved GPT-2 in evaluation mode, read from safetensors only, never from a pickle."""
-    return speed_up(DenseForCausalLM.from_pretrained(path, use_safetensors=True)).eval()
+    return speed_up(GPT2LMHeadModel.from_pretrained(path, use_safetensors=True)).eval()

@@ -44,6 +44,7 @@ class MoMEForCausalLM(Members, ModularGeneration, PreTrainedModel, GenerationMix
         self.lm_head = FastLinear(config.hidden_size, config.vocab_size, bias=not config.tie_word_embeddings)
         self.router = Router(config.vocab_size, config.languages, config.tokenizer_sha256)
         self.post_init()
+        self.generation_config.use_cache = True  # the configuration's False is meant for training
 
     @classmethod
     def from_pretrained(cls, name_or_path, *args, output_loading_info=False, **kwargs):
@@ -53,6 +54,7 @@ class MoMEForCausalLM(Members, ModularGeneration, PreTrainedModel, GenerationMix
         missing = ", ".join(sorted(name for name in info["missing_keys"] if name.startswith("router.")))
         if missing:
             raise ValueError(f"{name_or_path} holds no router ({missing} missing); save the model with one")
+        model.router.requires_grad_(False)  # its tables are fitted, not trained
         return (model, info) if output_loading_info else model
 
     @can_return_tuple
@@ -76,6 +78,7 @@ class MoMEForCausalLM(Members, ModularGeneration, PreTrainedModel, GenerationMix
         allowed, use = self.check_experts(allowed_experts), self.check_common(common_expert)
         check_choice("average_experts", average_experts, (None, *AVERAGES))
         check_cache(past_key_values)
+        attention_mask = None if attention_mask is None else attention_mask.long()
         use_cache = self.config.use_cache if use_cache is None else use_cache
         cache = DynamicCache() if use_cache and past_key_values is None else past_key_values
         length = 0 if cache is None else cache.get_seq_length()

@@ -111,6 +111,7 @@ class Router(nn.Module):
         """Return the router of more or fewer ids; of new ones none speaks for a language."""
         return Router(vocab_size, self.languages, self.tokenizer_sha256).fill(self)
 
+    @torch.no_grad()
     def fill(self, other: Router, bias: float = 0.0) -> Router:
         """Take the tables of another router as far as they go, zeros and `bias` beyond, and its device."""
         rows, columns = (min(sizes) for sizes in zip(self.weight.shape, other.weight.shape, strict=True))
