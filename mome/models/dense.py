@@ -17,6 +17,7 @@ class GPT2LMHeadModel(ContextEnd, modeling_gpt2.GPT2LMHeadModel):
     def __init__(self, config):
         super().__init__(config)
         self.generation_config.use_cache = True  # the configuration's False is meant for training
+        self.loss_type = "ForCausalLM"  # which it is; the Trainer counts labels by it, and asks names alone
 
     @can_return_tuple
     def forward(self, input_ids=None, past_key_values=None, attention_mask=None, token_type_ids=None,
