@@ -33,6 +33,16 @@ def test_labels_are_the_inputs_and_the_loss_is_that_of_transformers(twin, gpt2, 
     assert twin.accepts_loss_kwargs and twin.loss_type == "ForCausalLM"
 
 
+def test_padding_on_the_right_counts_nowhere_in_a_training(twin, gpt2, ids):
+    real = torch.arange(10) < torch.tensor([10, 4, 9, 1, 7, 10])[:, None]
+    batch = {"input_ids": ids * real, "attention_mask": real.long(), "labels": ids.masked_fill(~real, -100)}
+    found, wanted = twin(**batch), gpt2(**batch)
+    assert_close(found.loss, wanted.loss, atol=1e-6, rtol=1e-6)
+    assert_close(found.logits[real], wanted.logits[real], **CLOSE)
+    if is_modular(twin):
+        assert torch.equal(twin.route(ids[3:4, :1]), twin.route(ids, real.long())[3:4])
+
+
 def test_gradients_are_those_of_transformers(twin, gpt2, ids):
     gradients = []
     for model in (twin, gpt2):
@@ -271,8 +281,18 @@ def test_a_resized_table_takes_its_router_along(tmp_path, build, tie, size):
             assert one(new, labels=new).loss.isfinite()
         one.add_expert("es", build_body(gpt2_config(Shape(1, 2, 16), size, 24)))
         assert one(ids, expert_index=[4] * 6).logits.shape[-1] == size
+    resized = model.resize_token_embeddings(61, pad_to_multiple_of=8)
+    assert len(resized.weight) == len(model.router.weight) == 64
+    assert model.resize_token_embeddings() is model.embedding
     with pytest.raises(ValueError, match="vocab_size"):
         model.add_expert("it", build_body(gpt2_config(Shape(1, 2, 16), 60, 24)))
+
+
+@pytest.mark.parametrize("shape", [lambda ids: ids[0], lambda ids: ids[:, :0], lambda ids: ids[None]])
+def test_ids_that_are_no_table_of_tokens_are_refused(build, ids, shape):
+    for call in (build(), build().generate):
+        with pytest.raises(ValueError, match="input_ids"):
+            call(shape(ids))
 
 
 def test_a_copy_owes_its_original_nothing(twin, ids):

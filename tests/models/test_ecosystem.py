@@ -182,7 +182,7 @@ def test_auto_classes_make_place_and_open_a_model_in_every_usual_way(model, tmp_
     rows = random_rows(2)
     model.eval().save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    for options in ({}, {"device_map": "cpu"}, {"device_map": {"": "cpu"}}, {"dtype": "auto"},
+    for options in ({}, {"device_map": "auto"}, {"device_map": {"": "cpu"}}, {"dtype": "auto"},
                     {"low_cpu_mem_usage": True}, {"attn_implementation": "sdpa"}):
         opened = AutoModelForCausalLM.from_pretrained(tmp_path, **options)
         assert torch.equal(opened(rows).logits, model(rows).logits), options

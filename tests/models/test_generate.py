@@ -3,19 +3,9 @@
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import (
-    DynamicCache,
-    EncoderDecoderCache,
-    GenerationConfig,
-    StaticCache,
-    TextIteratorStreamer,
-)
-from transformers.generation import (
-    LogitsProcessorList,
-    MaxTimeCriteria,
-    MinLengthLogitsProcessor,
-    StoppingCriteriaList,
-)
+from transformers import GenerationConfig, TextIteratorStreamer, WatermarkingConfig
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache, StaticCache
+from transformers.generation import LogitsProcessorList, MinLengthLogitsProcessor, StoppingCriteriaList
 from transformers.generation.configuration_utils import ALL_CACHE_IMPLEMENTATIONS
 
 from mome.data.tokenizer import N_BYTE_TOKENS, train_tokenizer
@@ -62,9 +52,8 @@ def take_low(model, input_ids, logits_processor, stopping_criteria, generation_c
     {"prefix_allowed_tokens_fn": first_tokens, "num_beams": 2}, {"prefill_chunk_size": 4},
     {"logits_processor": LogitsProcessorList([MinLengthLogitsProcessor(14, 5)])},
     {"stopping_criteria": StoppingCriteriaList([stop_at_12])}, {"use_cache": False}, {"guidance_scale": 1.0},
-    {"stopping_criteria": StoppingCriteriaList([MaxTimeCriteria(60.0)]), "max_time": 60.0},
-    {"custom_generate": take_low}, {"max_length": 15, "max_new_tokens": None},
-    {"temperature": None, "top_p": None, "top_k": None}])
+    {"max_time": 60.0}, {"custom_generate": take_low}, {"watermarking_config": WatermarkingConfig(bias=5.0)},
+    {"max_length": 15, "max_new_tokens": None}, {"temperature": None, "top_p": None, "top_k": None}])
 def test_each_way_to_generate_gives_what_transformers_gpt2_gives(twin, gpt2, ids, options):
     assert torch.equal(generate(twin, ids, **options), generate(gpt2, ids, **options))
 
@@ -146,7 +135,7 @@ def test_assistance_fills_the_context_or_is_refused_before_the_first_step(twin, 
                 assert "context" in str(error) and not calls
 
 
-@pytest.mark.parametrize("name", [*ALL_CACHE_IMPLEMENTATIONS, "magnetic"])
+@pytest.mark.parametrize("name", [*ALL_CACHE_IMPLEMENTATIONS, "paged", "magnetic"])
 def test_a_named_cache_gives_the_text_of_no_cache_or_is_refused_by_name(twin, ids, name):
     wanted = generate(twin, ids, use_cache=False)
     for place in ("keyword", "config", "model"):
@@ -185,6 +174,12 @@ def test_a_given_cache_gives_the_text_of_no_cache_or_is_refused_by_name(twin, gp
             assert ("past_key_values" in str(error) and type(cache) is not DynamicCache) or cache.offloading
         else:
             assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_continuous_batches_are_refused_as_they_know_no_experts_and_no_strict_forward(twin):
+    for call in (twin.generate_batch, twin.init_continuous_batching):
+        with pytest.raises(ValueError, match="batch"):
+            call([[3, 4, 5]])
 
 
 def test_prompts_come_under_every_name_and_choices_in_every_form(twin, ids):
