@@ -59,12 +59,13 @@ def find_arm(text: str, parameters: dict) -> str:
     Where several are left, the scored ones are meant, and those of the whole budget. Raises ValueError, with
     a list of them, for words that fit none or several models, NotBuilt for a model that is not built.
     """
-    notebook, *words = (word.strip().casefold() for word in text.split(":"))
+    notebook, *words = (word.strip() for word in text.split(":"))
+    words = [word.casefold() for word in words if word]
     spec = {"notebooks": [{"notebook": notebook}], "parameters": parameters}
     (path, values, _), = list_points(spec)
     arms = fitting = list_arms(read_needs(path, values))
     names_seed = any(word.startswith("seed ") for word in words)
-    for word in filter(None, words):
+    for word in words:
         called = {arm.recipe.name: arm.list_words(names_seed) for arm in fitting}
         exact = [arm for arm in fitting if called[arm.recipe.name].count(word) >= words.count(word)]
         fitting = exact or [arm for arm in fitting if any(word in other for other in called[arm.recipe.name])]

@@ -29,11 +29,7 @@ class Origin:
     @classmethod
     def of_stored(cls, name: str) -> Origin:
         made = read_made(name)
-        about, own = made[name], made[find_data(made, name)]
-        languages = about["notes"].get("languages") or about["fields"].get("languages")
-        alone = about["notes"].get("language")  # of an expert
-        return cls(about["title"], [alone] if alone else languages or own["fields"]["languages"],
-                   list_scores(name, made), made)
+        return cls(made[name]["title"], list_languages(name, made), list_scores(name, made), made)
 
     @classmethod
     def of_folder(cls, path: Path) -> Origin:
@@ -71,6 +67,16 @@ def find_data(made: dict, name: str) -> str:
     """Return the name of the data set that a model was trained on."""
     parents = made[name]["parents"]
     return parents["data"] if "data" in parents else find_data(made, parents["model"])
+
+
+def list_languages(name: str, made: dict) -> list[str]:
+    """Return the languages that a model has learned, those of the model that it went on from first."""
+    about = made[name]
+    alone = about["notes"].get("language")  # of an expert
+    own = [alone] if alone else about["notes"].get("languages") or about["fields"].get("languages") or (
+        made[find_data(made, name)]["fields"]["languages"])
+    before = about["parents"].get("start_from")
+    return list(dict.fromkeys([*(list_languages(before, made) if before in made else []), *own]))
 
 
 def find_routed(model: str, added: str | None = None) -> str | None:
