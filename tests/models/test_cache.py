@@ -1,12 +1,6 @@
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import pipeline
-
-from mome.data.tokenizer import N_BYTE_TOKENS, train_tokenizer
-from mome.models.assemble import build_moe
-from mome.models.gpt2 import gpt2_config
-from mome.scales import Shape
 
 
 def test_generation_routes_on_the_prompt_and_equals_greedy_decoding_by_hand(build, ids):
@@ -44,19 +38,6 @@ def test_logits_in_pieces_through_the_cache_equal_those_of_the_whole(build, ids,
     assert cache.get_seq_length() == 10
 
 
-@pytest.mark.parametrize("use_cache", [True, False])
-def test_a_generated_batch_of_mixed_languages_and_lengths_equals_its_rows_one_by_one(build, ids, use_cache):
-    model, lengths = build(has_common_expert=True), [10, 3, 7, 1, 9, 5]
-    mask = torch.arange(10) >= 10 - torch.tensor(lengths)[:, None]
-    padded = torch.where(mask, ids, 0)
-    options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
-    together = model.generate(padded, attention_mask=mask.long(), use_cache=use_cache, **options)
-    assert len(set(model.route(padded, mask.long()).tolist())) > 1
-    for row, length in enumerate(lengths):
-        alone = model.generate(padded[row:row + 1, 10 - length:], **options)
-        assert torch.equal(together[row:row + 1, 10 - length:], alone)
-
-
 def test_sampling_follows_its_seed_and_several_returned_sequences_keep_their_prompts_expert(build, ids):
     model, draws = build(), []
     for _ in range(2):
@@ -65,18 +46,6 @@ def test_sampling_follows_its_seed_and_several_returned_sequences_keep_their_pro
     assert torch.equal(*draws)
     assert draws[0].shape[0] == 12
     assert torch.equal(draws[0][:, :10], ids.repeat_interleave(2, dim=0))
-
-
-def test_the_text_generation_pipeline_of_transformers_takes_prompts_of_several_lengths():
-    tokenizer = train_tokenizer([], N_BYTE_TOKENS)
-    tokenizer.padding_side = "left"
-    config = gpt2_config(Shape(1, 2, 16), len(tokenizer), 24)
-    model = build_moe(["en", "fr"], config, has_common_expert=False, seed=0).eval()
-    writer, prompts = pipeline("text-generation", model=model, tokenizer=tokenizer), ["one", "a longer one"]
-    options = {"max_new_tokens": 3, "do_sample": False}
-    texts = [found[0]["generated_text"] for found in writer(prompts, batch_size=2, **options)]
-    assert all(text.startswith(prompt) for text, prompt in zip(texts, prompts, strict=True))
-    assert texts[1] == writer("a longer one", **options)[0]["generated_text"]
 
 
 @pytest.mark.parametrize("n_tokens, mask, words", [

@@ -94,23 +94,6 @@ def test_the_router_chooses_per_row_among_the_allowed_experts_and_reads_no_more_
     assert model.route(ids, mask, prefix=3).tolist() == model.route(ids[:, 1:3]).tolist()
 
 
-@pytest.mark.parametrize("use", [{}, {"average_experts": "posterior"}])
-def test_left_padding_changes_neither_routing_nor_logits(build, ids, use):
-    model, pad = build(), torch.zeros(6, 4, dtype=torch.long)
-    mask = torch.cat([pad, torch.ones_like(ids)], dim=1)
-    with torch.no_grad():
-        padded = model(torch.cat([pad, ids], dim=1), attention_mask=mask, **use)
-        assert_close(padded.logits[:, 4:], model(ids, **use).logits, atol=1e-5, rtol=1e-5)
-
-
-def test_the_loss_is_the_mean_cross_entropy_of_each_next_token(build, ids, experts):
-    model = build()
-    with torch.no_grad():
-        result = model(ids, expert_index=experts, labels=ids)
-    log_probs = result.logits[:, :-1].log_softmax(dim=-1)
-    assert_close(result.loss, -log_probs.gather(-1, ids[:, 1:, None]).mean())
-
-
 def test_gradient_checkpointing_changes_no_gradient(build, ids, experts):
     gradients = []
     for is_on in (False, True):
