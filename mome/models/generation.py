@@ -30,8 +30,9 @@ class ContextEnd:
         raise ValueError("generate_batch and cache_implementation='paged' are not allowed; generate takes "
                          "several prompts, padded on the left")
 
-    def prepare_inputs_for_generation(self, input_ids, **kwargs):
-        found = super().prepare_inputs_for_generation(input_ids, **kwargs)
+    def prepare_inputs_for_generation(self, input_ids, inputs_embeds=None, **kwargs):
+        # Takes inputs_embeds by name, from which transformers knows that they may be given.
+        found = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         for name in ("tokenizer", "assistant_tokenizer"):  # of `stop_strings`; no forward reads them
             found.pop(name, None)
         return found
