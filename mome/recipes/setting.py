@@ -1,5 +1,6 @@
 """What every experiment starts from: a scale, languages and a corpus that was found. It fills recipes."""
 
+import os
 import time
 from dataclasses import dataclass
 
@@ -89,7 +90,7 @@ def make_corpus(source: str, languages: list[str], scale: Scale, snapshot: str =
     if source.startswith("folder:") or source == "mini":
         path = corpus_folder(source)
         return Corpus(source.partition(":")[0], languages, files_sha256=hash_folder(path, languages),
-                      path=str(path.resolve()))
+                      path=os.fsencode(path.resolve()).decode())
     streamed = {"common_articles": scale.common_articles,
                 "characters": scale.tokens_per_language * BYTES_PER_TOKEN} if source == "wiki40b" else {}
     snapshot, versions = snapshot or time.strftime("%Y-%m-%d"), source_versions(source, languages)

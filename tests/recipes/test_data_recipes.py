@@ -106,7 +106,8 @@ def test_a_folder_that_changed_between_planning_and_building_is_refused(folder, 
     write(folder, {"en/a.txt": "apple", "en/.a.txt.swp": "no text"})
     build_here(corpus)
     assert corpus.open().text.tolist() == ["apple", "bread"]
-    assert corpus.notes == {"en": {"articles": 2, "characters": 10}}
+    assert corpus.notes == {"en": {"articles": 2, "characters": 10, "files": 2, "said": "", "left_out": {
+        "hidden": {"count": 1, "first": ["en/.a.txt.swp"]}}}}
 
 
 # Which state of a fetched corpus is taken
