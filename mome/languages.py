@@ -113,7 +113,7 @@ def check_folder(corpus: str) -> None:
         os.fsencode(folder.resolve()).decode()
     except UnicodeError:
         raise ValueError(f"corpus={corpus!r} is not allowed; the folder's path is not UTF-8") from None
-    except (OSError, RuntimeError) as error:  # the latter of the home of nobody
+    except (OSError, RuntimeError, ValueError) as error:  # of the home of nobody, of a zero byte
         raise ValueError(f"corpus={corpus!r} cannot be read: {error}") from None
     if not is_folder:
         raise ValueError(f"corpus={corpus!r}: there is no folder {folder}; give folder:PATH {inside}")

@@ -15,6 +15,7 @@ import lxml.html
 
 from mome.checks import check_choice
 from mome.data import hub
+from mome.data.files import describe_reading
 from mome.data.folder import CorpusUnavailable, corpus_folder, folder_documents
 from mome.languages import CORPUS_LANGUAGES, check_corpus, check_languages
 from mome.progress import track
@@ -70,7 +71,7 @@ def read_documents(source: str, languages: list[str], characters: int, common_ar
         raise ValueError(f"folder={folder!r} is not allowed; source='folder' needs the path of a folder")
     else:
         root = Path(folder) if source == "folder" else corpus_folder("mini")
-        documents = folder_documents(root, languages, report)
+        documents = folder_documents(root, languages, report := {} if report is None else report)
     name, seen = f"folder:{folder}" if source == "folder" else source, set()
     for document in documents:
         language, article_id = key = document["language"], document["article_id"]
@@ -81,7 +82,9 @@ def read_documents(source: str, languages: list[str], characters: int, common_ar
         yield document
     missing = [language for language in languages if language not in {found for found, _ in seen}]
     if missing:
-        hint = ", or set common_articles=False" if common_articles and source == "wiki40b" else ""
+        hint = ", or set common_articles=False" if common_articles and source == "wiki40b" else "".join(
+            f"; {line}" for language in missing for line in describe_reading(language, report[language])
+        ) if report else ""
         raise CorpusUnavailable(f"corpus={name!r} gave no document in: {', '.join(missing)}; choose other "
                                 f"languages or another corpus{hint}")
 

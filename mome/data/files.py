@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
@@ -159,7 +160,11 @@ def walk_files(folder: Path, root: Path, language: str) -> LanguageFiles:
     if not found.files:  # code as rows
         found.files, spare = [path for path, *_ in spare], []
     found.files.sort()
-    for path, reason, count in sorted(left_out + spare):
+    nth, turns = Counter(), {}  # one of each ending is named before a second
+    for path, *_ in sorted(left_out + spare):
+        nth[ending_of(path)] += 1
+        turns[path] = nth[ending_of(path)]
+    for path, reason, count in sorted(left_out + spare, key=lambda entry: (turns[entry[0]], entry[0])):
         if count:
             found.leave_out(reason, path, count)
     for path in found.files:

@@ -53,9 +53,10 @@ def find_files(folder: Path, languages: list[str]) -> list[LanguageFiles]:
         counts = [len(read_rows(files.files[0], is_lines=True)) for files in natural]
         for files, count in zip(natural, counts, strict=True):
             files.is_lines = len(set(counts)) == 1 and count >= LEAST_LINES
-            files.said = f"{printable(files.files[0].name)}, its one file, has {count:,} lines: " + (
-                "line n is article n" if files.is_lines else "one article" if len(set(counts)) == 1
-                else f"one article, as the languages' files have {', '.join(map(str, counts))} lines")
+            if files.is_lines or len(set(counts)) > 1:
+                way = "line n is article n" if files.is_lines else (
+                    f"read as one article, as the languages' files have {', '.join(map(str, counts))}")
+                files.said = f"{printable(files.files[0].name)}, its one file, has {count:,} lines: {way}"
     return found
 
 

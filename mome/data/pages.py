@@ -21,7 +21,8 @@ def page_text(html: str) -> str:
     except lxml.etree.LxmlError:  # nothing but white space and comments
         return ""
     for element in page.xpath(UNREAD):
-        element.drop_tree()
+        if element.getparent() is not None:  # not beside the page itself
+            element.drop_tree()
     verbatim = set(page.xpath("//pre|//pre//*"))
     for element in page.iter("*"):
         if element not in verbatim:

@@ -168,7 +168,7 @@ def read_csv(text: str, where: str, ending: str) -> Iterator[tuple[str, dict]]:
         for fields in filter(None, lines):
             if len(fields) != len(names):
                 raise ValueError(f"{where}: line {lines.line_num} has {len(fields)} fields, but its head "
-                                 f"{len(names)}: {', '.join(names)}")
+                                 f"{len(names)}")
             row = dict(zip(names, fields, strict=True))
             for name in {"article_id", "id"} & row.keys():
                 row[name] = WRITTEN_AS_FLOAT.sub(r"\1", row[name])
@@ -180,7 +180,7 @@ def read_csv(text: str, where: str, ending: str) -> Iterator[tuple[str, dict]]:
 def check_columns(names: list[str], where: str) -> None:
     """Raise ValueError unless a table has one column `text`, and no other that is read twice."""
     if "text" not in names:
-        shown = ", ".join(names[:20]) or "none"
+        shown = printable(", ".join(names)[:200]) or "none"
         raise NoRows(f"{where} has no column text; its columns are: {shown}")
     for name in READ_COLUMNS:
         if names.count(name) > 1:
