@@ -191,6 +191,7 @@ def keep(name: str, about: Mapping, fill: Callable[[Path], dict | None], goes_on
                 shutil.rmtree(aside, ignore_errors=True)
             raise
         (aside / CHECKPOINT).unlink(missing_ok=True)
+        share(aside)
         seconds = round(time.perf_counter() - started, 2)
         write_json(aside / "manifest.json", {
             **about, "notes": notes or {}, "contents": list_contents(aside), "is_resumed": is_resumed,
@@ -208,6 +209,13 @@ def prepare_aside(name: str, goes_on: bool) -> Path:
         shutil.rmtree(aside)
     aside.mkdir(parents=True, exist_ok=True)
     return aside
+
+
+def share(folder: Path) -> None:
+    """Let others read and write a folder's files as the folder: safetensors writes files for one user."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(folder.stat().st_mode & 0o666)
 
 
 def list_contents(folder: Path) -> dict[str, dict]:

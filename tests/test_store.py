@@ -167,3 +167,16 @@ def test_what_does_not_fit_on_the_disk_leaves_nothing_and_says_what_to_do(small_
     with pytest.raises(OSError, match=r"No space left on device: '.*/report\.html'"):
         store.write_text(small_disk / "report.html", "x" * 8_000_000)
     assert [path.name for path in small_disk.iterdir()] == ["data"]
+
+
+def test_what_a_library_writes_for_one_user_is_open_to_those_who_may_use_the_folder(tmp_path, monkeypatch):
+    def fill(folder):
+        (folder / "inner").mkdir()
+        for name in ("weights", "inner/more"):
+            (folder / name).write_bytes(b"1")
+            (folder / name).chmod(0o600)
+
+    monkeypatch.setenv("MOME_HOME", str(tmp_path))
+    folder = store.keep("thing-000000000000", {}, fill)
+    for path in (folder / "weights", folder / "inner/more"):
+        assert path.stat().st_mode & 0o777 == folder.stat().st_mode & 0o666

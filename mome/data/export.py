@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mome.data.card import data_card
+from mome.store import share
 
 
 def export_dataset(data_path: Path, corpus_manifest: dict, out: Path) -> Path:
@@ -39,6 +40,7 @@ def new_folder(out: Path):
     aside.mkdir(parents=True)
     try:
         yield aside
+        share(aside)
         try:
             os.replace(aside, out)  # an empty folder gives way
         except PermissionError:  # but not on Windows

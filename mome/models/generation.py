@@ -26,8 +26,13 @@ class ContextEnd:
             raise ValueError(f"input_ids of {length} tokens, cached ones too, are not allowed; the context "
                              f"ends after {context}: cut them, for example to their last {context}")
 
-    def prepare_inputs_for_generation(self, input_ids, **kwargs):
-        found = super().prepare_inputs_for_generation(input_ids, **kwargs)
+    def init_continuous_batching(self, *args, **kwargs):
+        raise ValueError("generate_batch and cache_implementation='paged' are not allowed; generate takes "
+                         "several prompts, padded on the left")
+
+    def prepare_inputs_for_generation(self, input_ids, inputs_embeds=None, **kwargs):
+        # Takes inputs_embeds by name, from which transformers knows that they may be given.
+        found = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         for name in ("tokenizer", "assistant_tokenizer"):  # of `stop_strings`; no forward reads them
             found.pop(name, None)
         return found
@@ -57,18 +62,21 @@ class ModularGeneration(ContextEnd):
         Raises ValueError for an empty prompt, right padding, a prompt and new tokens longer than the context,
         a cache other than a dynamic one, guidance, and an assistant without this model's experts.
         """
-        self.check_served(generation_config, assistant_model, kwargs)
+        given = self.check_served(generation_config, assistant_model, kwargs)
         ids = inputs if inputs is not None else kwargs.get("input_ids")
         if ids is not None and (ids.dim() != 2 or ids.shape[1] == 0):
             raise ValueError(f"input_ids of shape {tuple(ids.shape)} hold an empty prompt, or are no table "
                              "(B, T); every row needs a token, for example bos")
         if kwargs.get("average_experts") == "posterior":  # weighs the experts by the whole sequence
+            if assistant_model is not None or given.get("prompt_lookup_num_tokens"):
+                raise ValueError("average_experts='posterior' is not allowed with an assistant or "
+                                 "prompt_lookup_num_tokens, which need a cache")
             kwargs["use_cache"] = False
         return super().generate(inputs, generation_config, logits_processor, stopping_criteria,
                                 prefix_allowed_tokens_fn, synced_gpus, assistant_model, **kwargs)
 
-    def check_served(self, generation_config, assistant, kwargs: dict) -> None:
-        """Raise ValueError for ways to generate that would not give this model's text."""
+    def check_served(self, generation_config, assistant, kwargs: dict) -> dict:
+        """Return all that is given; ValueError for ways to generate that would not give this model's text."""
         own = self.generation_config
         if not isinstance(generation_config, GenerationConfig | None):
             raise ValueError(f"generation_config={type(generation_config).__name__} is not allowed; it must "
@@ -85,6 +93,7 @@ class ModularGeneration(ContextEnd):
         if assistant is not None and languages != self.config.languages:
             raise ValueError(f"assistant_model={type(assistant).__name__} is not allowed; it is told this "
                              f"model's experts and must have them: {', '.join(self.config.languages)}")
+        return given
 
     def _expand_inputs_for_generation(self, expand_size=1, is_encoder_decoder=False, input_ids=None,
                                       **kwargs):

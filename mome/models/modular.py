@@ -119,6 +119,9 @@ class MoMEForCausalLM(Members, ModularGeneration, PreTrainedModel, GenerationMix
         """Return (B, position_ids (B, T) or None for plain ones) of tokens behind `length` cached ones."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds; both, or neither, is not allowed")
+        if input_ids is not None and (input_ids.dim() != 2 or input_ids.shape[1] == 0):
+            raise ValueError(f"input_ids of shape {tuple(input_ids.shape)} are not allowed; give (B, T) with "
+                             "one token a row or more")
         if input_ids is not None and not input_ids.is_cuda:  # there the kernel raises: looking would wait
             check_ids(input_ids, self.config.vocab_size)
         n_rows, n_tokens = (input_ids if inputs_embeds is None else inputs_embeds).shape[:2]

@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from mome.store import share
+
 log = logging.getLogger("mome")
 WAIT_PER_SECOND = 19  # seconds of training for each of writing: checkpoints take at most 5 % of the time
 
@@ -58,6 +60,7 @@ class Checkpoint:
         try:
             self.aside.mkdir(exist_ok=True)
             save_file(tensors, self.aside / self.path.name, metadata=metadata)
+            share(self.aside)
             os.replace(self.aside / self.path.name, self.path)
         finally:
             shutil.rmtree(self.aside, ignore_errors=True)
