@@ -236,7 +236,8 @@ def test_a_card_tells_scores_of_test_first_languages_licence_and_origin(exported
     assert card.data.library_name == "transformers" and card.data.pipeline_tag == "text-generation"
     found = {(result.metric_args["use"], result.dataset_config, result.dataset_split): result.metric_value
              for result in card.data.eval_results if result.metric_type == "nats_per_token"}
-    assert {split for _, _, split in found} == {"test"} and len(found) == 8
+    ours = {key for key in found if key[0] in ("routed", "routed, common off")}  # other tests may score more
+    assert {split for _, _, split in ours} == {"test"} and len(ours) == 8
     scores = json.loads((exported / "ce/scores.json").read_text())["scores"]
     assert {(score["use"], score["language"], score["split"]): round(score["nats_per_token"], 4)
             for score in scores} == found
