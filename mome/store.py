@@ -66,8 +66,10 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value) -> None:
     """Write JSON that every language reads: NaN and infinities as null, numpy's numbers as numbers."""
-    text = json.dumps(value, default=lambda number: number.item())
-    value = json.loads(text, parse_constant=lambda _: None)
+    def plain(number):
+        return number.item() if hasattr(number, "item") else json.JSONEncoder().default(number)
+
+    value = json.loads(json.dumps(value, default=plain), parse_constant=lambda _: None)
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
