@@ -28,7 +28,7 @@ class Progress:
         self.text, self.total, self.done, self.note = text, total, resumed, ""
         self.listener, self.reported, self.bar = _listener.get(), 0.0, None
         if self.listener is None and not is_batch():
-            from tqdm.auto import tqdm
+            from tqdm import tqdm  # a text: a widget is dead when a notebook is opened again
 
             self.bar = tqdm(total=total, initial=resumed, desc=text, leave=False, delay=1)
 

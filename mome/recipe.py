@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from mome import store
-from mome.values import Values, is_number
+from mome.checks import is_number
+from mome.values import Values
 
 
 @dataclasses.dataclass(frozen=True)

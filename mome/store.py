@@ -65,7 +65,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value) -> None:
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
+    """Write JSON that every language reads: NaN and infinities as null, numpy's numbers as numbers."""
+    def plain(number):
+        return number.item() if hasattr(number, "item") else json.JSONEncoder().default(number)
+
+    value = json.loads(json.dumps(value, default=plain), parse_constant=lambda _: None)
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path):

@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
-import math
 import numbers
 import types
 import typing
+
+from mome.checks import is_finite, is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +26,11 @@ class Values:
         """Raise ValueError for values that are not allowed."""
 
 
-def is_number(value, kind=numbers.Real) -> bool:
-    """True for a number of a kind; a bool is none."""
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
 # {type: (its name in words, whether a value will do, how it is kept)}
 PLAIN = {bool: ("True or False", lambda value: isinstance(value, bool), bool),
-         int: ("a whole number", lambda value: is_number(value, numbers.Integral), int),
-         float: ("a finite number", lambda value: is_number(value) and math.isfinite(value),
-                 lambda value: float(value) + 0.0),  # -0.0 is 0.0
+         int: ("a whole number", lambda value: is_number(value, numbers.Integral) or (
+             is_finite(value) and value == int(value)), int),  # 1e3 is one
+         float: ("a finite number", is_finite, lambda value: float(value) + 0.0),  # -0.0 is 0.0
          str: ("a text", lambda value: isinstance(value, str), str),
          type(None): ("None", lambda value: value is None, lambda value: value)}
 

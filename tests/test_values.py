@@ -19,6 +19,7 @@ class Thing(Values):
 
 
 def test_equal_values_become_equal_in_whatever_form_they_are_written():
+    assert Thing(whole=1e3) == Thing(whole=1000) and isinstance(Thing(whole=1e3).whole, int)
     plain = Thing(2.0, names=("a", "b"), pairs=(("a", 1.0), ("b", 2.0)), maybe=3.0, shape=Shape(2, 1, 8))
     shape = {"n_layer": 2, "n_head": 1, "n_embd": 8}
     other = Thing(2, names=["a", "b"], pairs={"b": 2, "a": 1}, maybe=3, shape=shape)
@@ -30,7 +31,7 @@ def test_equal_values_become_equal_in_whatever_form_they_are_written():
     ({"number": True}, ["number=True", "a finite number"]),
     ({"number": "2"}, ["number='2'", "a finite number"]),
     ({"number": float("nan")}, ["number=nan", "a finite number"]),
-    ({"whole": 2.0}, ["whole=2.0", "a whole number"]),
+    ({"whole": 2.5}, ["whole=2.5", "a whole number"]),
     ({"flag": 1}, ["flag=1", "True or False"]), ({"name": 3}, ["name=3", "a text"]),
     ({"names": "ab"}, ["names='ab'", "a list, each a text"]), ({"names": [1]}, ["names=1", "a text"]),
     ({"pairs": [["a"]]}, ["pairs=[['a']]", "a text or a list", "2 values"]),

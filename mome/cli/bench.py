@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 from mome import engine
 from mome.checks import check_range
-from mome.cli.values import add_command, add_setting
+from mome.cli.values import add_command, add_setting, whole_number
 from mome.languages import check_languages, corpus_languages
 from mome.recipes.data import Data
 from mome.recipes.setting import open_setting
@@ -21,7 +21,8 @@ def add_bench(commands) -> None:
     parser = add_command(commands, "bench", bench_command, "time our own code, as ratios within one run")
     parser.add_argument("what", choices=["data", "router", "kd", "moe", "step", "precision"], help=WHAT)
     add_setting(parser)
-    parser.add_argument("--repeats", type=int, default=3, help="of each, five times for kd, moe, step")
+    parser.add_argument("--repeats", type=whole_number, default=3,
+                        help="of each, five times for kd, moe, step")
     parser.set_defaults(languages="en,fr,de")
 
 

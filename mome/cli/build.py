@@ -5,25 +5,29 @@ import os
 from pathlib import Path
 
 from mome import engine
+from mome.board import say
 from mome.checks import check_choice
-from mome.cli.values import add_command, add_setting, add_workers, read_pairs, read_yaml
+from mome.cli.values import add_command, add_setting, add_workers, read_pairs, whole_number
 from mome.config import runs_dir
+from mome.languages import check_languages
 from mome.recipes.data import Data
 from mome.recipes.modular import MOE_VARIANTS, MoE
 from mome.recipes.setting import open_setting
 from mome.recipes.students import Student
 from mome.recipes.teacher import Teacher
 from mome.recipes.training import count_processes, train_together
+from mome.runs.defaults import share_batches
 from mome.runs.record import note_needs
+from mome.runs.spelling import read_yaml
 
 OPTIONS = (
-    ("tokens-per-language", int, "most training tokens of each language"),
+    ("tokens-per-language", whole_number, "most training tokens of each language"),
     ("max-diff-percent", float, "most that languages' training tokens may differ, in percent of the largest"),
     ("near-duplicates", float, "Jaccard similarity from which a training text is a copy of a held-out one"),
     ("validation-fraction", float, "share of the articles for validation"),
     ("test-fraction", float, "share of the articles for test"),
-    ("held-out-tokens", int, "most tokens of a held-out article; of a longer one a piece is kept"),
-    ("vocab-size", int, "entries of the tokenizer"), ("context", int, "tokens a row"),
+    ("held-out-tokens", whole_number, "most tokens of a held-out article; of a longer one a piece is kept"),
+    ("vocab-size", whole_number, "entries of the tokenizer"), ("context", whole_number, "tokens a row"),
     ("shares", str, "equal, imbalanced (as found), or like en=2,fr=1"))
 
 
@@ -34,7 +38,7 @@ def add_data(commands) -> None:
         "Parquet, packed rows as a DatasetDict, tokenizer. What is not said is taken from --scale.")
     parser.add_argument("--out", default="", help="the new folder to write; it appears when it is whole")
     add_setting(parser)
-    parser.add_argument("--seed", type=int, default=0, help="draws splits and articles (default: 0)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="draws splits and articles (default: 0)")
     parser.add_argument("--refresh", action="store_true", help="fetch the corpus again: a snapshot of today")
     for name, kind, text in OPTIONS:
         parser.add_argument(f"--{name}", type=kind, help=text)
@@ -76,13 +80,15 @@ def add_train(commands) -> None:
     parser.add_argument("what", help=f"teacher, student, or one of: {', '.join(MOE_VARIANTS)}")
     add_setting(parser)
     parser.add_argument("--overrides", default="{}", help="values of the scale: {teacher_tokens: 1000000}")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
+    parser.add_argument("--seed", type=whole_number, default=0,
+                        help="of weights and batches (default: %(default)s)")
     add_workers(parser)
 
 
 def train_command(what: str, scale: str, corpus: str, languages: str, overrides: str, seed: int, **options):
     check_choice("what", what, ("teacher", "student", *MOE_VARIANTS))
-    changes = read_yaml(f"overrides={overrides!r}", overrides)
+    changes = read_yaml(f"overrides={overrides!r}", overrides) or {}
+    changes = share_batches(scale, changes, check_languages(languages), say)
     processes = count_processes()
     if processes > 1 and corpus == "auto":
         raise ValueError("corpus='auto' is not allowed in several processes: each would choose; name one")

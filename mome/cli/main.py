@@ -33,8 +33,8 @@ def main(words: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, LookupError, RuntimeError, OSError) as error:
-        if not isinstance(error, OSError) and not is_sentence(error):
-            raise
+        if not is_sentence(error) and not (isinstance(error, OSError) and error.filename):
+            raise  # a library's; an OSError that names a file is of what the person gave
         print(f"mome: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError | OSError) else 1
     except KeyboardInterrupt as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from mome import engine
+from mome.checks import check_writable
 from mome.cli.values import add_command, add_parameters, add_workers, read_pairs, read_parameters, read_sweep
 from mome.config import runs_dir, store_dir
 from mome.plan import describe_plan, make_plan
@@ -43,13 +44,14 @@ def add_run(commands) -> None:
     for parser in (run, sweep):
         parser.add_argument("--dry-run", action="store_true", help="check and show the plan, and stop")
         add_workers(parser)
-    plan.add_argument("--workers", type=int, default=0, help="things built at a time (default: one a core)")
+    add_workers(plan, has_scheduler=False)
 
 
 def run_command(only: str, out: str, dry_run: bool, workers: int, scheduler: str, **given) -> int:
     parameters = read_parameters(**given)
     names = [part.strip() for part in only.split(",") if part.strip()]
     folder = Path(out) if out else fresh_folder(parameters.get("scale", "laptop"))
+    check_writable("out", folder)
     return carry_out_runs(plan_run(names, parameters, folder), dry_run, workers, scheduler)
 
 
@@ -64,6 +66,8 @@ def sweep_command(what: str, pairs: list[str], out: str, dry_run: bool, workers:
         if pairs:
             raise ValueError(f"parameter {pairs[0]!r} is not allowed beside a YAML file; write it there")
         spec = read_sweep(Path(what))
+    if out := out or spec.get("out", ""):
+        check_writable("out", Path(out))
     return carry_out_runs(plan_sweep(spec, out), dry_run, workers, scheduler)
 
 

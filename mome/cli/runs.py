@@ -1,9 +1,11 @@
 """`mome runs`, `mome report`, `mome publish`, `mome clean`: what is there, and what nobody refers to."""
 
+import shutil
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
 
+from mome.checks import is_finite
 from mome.cli.values import add_command, read_pairs
 from mome.config import runs_dir, store_dir
 
@@ -56,7 +58,7 @@ def runs_command(folders: list[str], where: list[str], compare: bool, format: st
     elif table.empty:
         print("no runs")
     elif compare:
-        print(table.set_index("run").T.to_string(na_rep="", float_format="{:.4g}".format))
+        print(fold_table(table.set_index("run").T, shutil.get_terminal_size().columns))
     else:
         print(write_lines(table))
         print("\n".join(list_remarks(found)))
@@ -78,6 +80,18 @@ def publish_command(run: str | None) -> None:
     from mome.runs.publish import publish
 
     print("\n".join(map(str, publish(Path(run) if run else None))))
+
+
+def fold_table(table, width: int) -> str:
+    """Return a table as text of lines that fit: long words shortened, columns that are too many below."""
+    room = max(6, width // 2 - 4)  # for a name and a column beside it
+
+    def shorten(value) -> str:
+        text = f"{value:.4g}" if is_finite(value) else "" if value != value else str(value)
+        return text if len(text) <= room else f"{text[:room // 2 - 1]}…{text[-(room - room // 2):]}"
+
+    shown = table.map(shorten).rename(index=shorten, columns=shorten)
+    return shown.rename_axis(columns=None).to_string(line_width=width)
 
 
 def write_lines(table) -> str:

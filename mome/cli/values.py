@@ -1,34 +1,18 @@
-"""What people write, read as YAML 1.2: 2e-3 is a number, `no` a text. Options that commands share."""
+"""NAME=VALUE pairs and sweeps' files, read as YAML 1.2. Options that commands share."""
 
 import re
 from pathlib import Path
 
-import yaml
-
 from mome.checks import check_seeds
 from mome.languages import CORPORA, check_languages
+from mome.runs.spelling import read_yaml
 from mome.scales import SCALES
+from mome.values import cast
 
 
-class PlainLoader(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1, where `no` is False, 2e-3 a text and 010 is 8; this one has other patterns."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012 (filled below)
-
-
-for _kind, _pattern in (("null", "~|null|"), ("bool", "[Tt]rue|[Ff]alse"), ("int", "[-+]?(0|[1-9][0-9_]*)"),
-                        ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")):
-    PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_pattern})$"), None)
-
-
-def read_yaml(what: str, text: str):
-    """Return the value of a YAML text; ValueError, beginning with `what`, when it is none."""
-    try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise yaml.YAMLError("aliases are not allowed: they may grow without end")
-        return yaml.load(text, PlainLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is not readable as YAML ({' '.join(str(error).split())})") from None
+def whole_number(text: str) -> int:
+    """Return the number, which argparse asks for; ValueError for none, or for one with a fraction."""
+    return cast("number", read_yaml("number", text), int)
 
 
 def read_pairs(pairs: list[str], is_grid: bool = False) -> dict:
@@ -97,7 +81,9 @@ def read_parameters(scale: str, corpus: str, languages: str, seeds: str, pairs: 
     return {**{name: value for name, value in given.items() if value}, **read_pairs(pairs)}
 
 
-def add_workers(parser) -> None:
-    parser.add_argument("--workers", type=int, default=0, help="things built at a time (default: one a core)")
-    parser.add_argument("--scheduler", default="", metavar="ADDRESS",
-                        help="a dask scheduler whose workers share this folder: tcp://10.0.0.1:8786")
+def add_workers(parser, has_scheduler: bool = True) -> None:
+    parser.add_argument("--workers", type=whole_number, default=0,
+                        help="things built at a time (default: one a core)")
+    if has_scheduler:
+        parser.add_argument("--scheduler", default="", metavar="ADDRESS",
+                            help="a dask scheduler whose workers share this folder: tcp://10.0.0.1:8786")

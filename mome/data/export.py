@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mome.checks import check_writable
 from mome.data.card import data_card
 from mome.store import share
 
@@ -56,3 +57,4 @@ def check_out(out: Path) -> None:
         raise ValueError(f"out={str(out)!r} is the working folder; give a new folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"out={str(out)!r} is not empty; give a new folder, nothing is overwritten")
+    check_writable("out", out)

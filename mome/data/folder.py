@@ -79,8 +79,8 @@ def folder_documents(folder: Path, languages: list[str], report: dict | None = N
 
     The article id is the path under the language's folder: without its ending, so that a.txt and a.md can be
     translations of one another, but with it for code, where a.c and a.h are two files. A row has its own id,
-    or file and number. `report` takes {language: `LanguageFiles.describe`}, and the log says what is left
-    out. Raises CorpusUnavailable before any is read if a language has no file, ValueError that names file and
+    or file and number. What is left out goes into `report` as {language: `LanguageFiles.describe`}, without
+    one into the log. Raises CorpusUnavailable before any is read if a language has no file, ValueError that names file and
     place of what is damaged, or of two articles with one id.
     """
     for files in find_files(Path(folder), languages):
@@ -95,10 +95,17 @@ def folder_documents(folder: Path, languages: list[str], report: dict | None = N
                 places[article_id] = place
                 yield {"language": files.language, "article_id": article_id, "text": text}
         about = files.describe()
-        for line in describe_reading(files.language, about):
-            log.warning("%s", line)
-        if report is not None:
+        if report is None:
+            log_reading({files.language: about})
+        else:
             report[files.language] = about
+
+
+def log_reading(report: dict[str, dict]) -> None:
+    """Say in the log how lone files are read and what was left out, a line a reason and language."""
+    for language, about in report.items():
+        for line in describe_reading(language, about):
+            log.warning("%s", line)
 
 
 def file_articles(files: LanguageFiles, path: Path) -> Iterator[tuple[str, str, str]]:

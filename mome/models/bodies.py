@@ -8,8 +8,7 @@ from transformers.pytorch_utils import Conv1D
 
 from mome.train.products import multiply
 
-# Names that are attributes of every ModuleDict, and the part of a model whose weights stay float32.
-TAKEN = frozenset([*dir(nn.ModuleDict()), "router"])
+TAKEN = frozenset(dir(nn.ModuleDict()))  # names that are attributes of every ModuleDict
 BODY_SHAPE = ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")
 
 

@@ -31,7 +31,6 @@ class MoMEForCausalLM(Members, ModularGeneration, PreTrainedModel, GenerationMix
     config_class = MoMEConfig
     supports_gradient_checkpointing = _supports_sdpa = accepts_loss_kwargs = True
     _input_embed_layer = "embedding"
-    _keep_in_fp32_modules_strict: ClassVar = ["router"]
     _tied_weights_keys: ClassVar = {"lm_head.weight": "embedding.weight"}  # where config.tie_word_embeddings
 
     def __init__(self, config: MoMEConfig):

@@ -56,7 +56,7 @@ class Corpus(Recipe):
         import pandas as pd
 
         from mome.data.corpora import read_documents
-        from mome.data.folder import corpus_folder, hash_folder
+        from mome.data.folder import corpus_folder, hash_folder, log_reading
 
         scratch, report, path = folder / "stream", {}, corpus_folder(self.path) if self.path else None
         if path and hash_folder(path, self.languages) != self.files_sha256:
@@ -64,6 +64,7 @@ class Corpus(Recipe):
         documents = pd.DataFrame(read_documents(
             self.source, list(self.languages), self.characters or 0, bool(self.common_articles), scratch,
             path, report))
+        log_reading(report)
         documents.to_parquet(folder / "documents.parquet", compression="zstd")
         shutil.rmtree(scratch, ignore_errors=True)
         counts = documents.groupby("language").text.agg(

@@ -1,14 +1,18 @@
 """What every experiment starts from: a scale, languages and a corpus that was found. It fills recipes."""
 
+import functools
 import os
 import time
 from dataclasses import dataclass
 
 from mome import store
 from mome.checks import check_shares
+from mome.data import SPLITS
 from mome.languages import FETCHED, check_corpus, check_languages, corpus_languages, split_corpus
 from mome.recipes.data import BYTES_PER_TOKEN, Corpus
 from mome.scales import Scale, resolve_scale
+
+LARGE_BYTES = 2**25  # of a folder, which takes seconds to read
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,38 @@ def open_setting(scale: str | Scale, corpus: str, languages, overrides: dict | N
     check_corpus(corpus)
     languages = check_languages(languages, corpus_languages(corpus))
     check_shares(scale.shares, languages)
-    return Setting(scale, tuple(languages), *find_corpus(corpus, languages, scale, refresh))
+    found, reason = find_corpus(corpus, languages, scale, refresh)
+    check_text(found, scale.common_articles, scale.context)
+    return Setting(scale, tuple(languages), found, reason)
+
+
+@functools.cache
+def check_text(corpus: Corpus, common_articles: bool, context: int) -> None:
+    """Raise ValueError where a folder's files show that a language has too little text for its splits.
+
+    Each needs an article and a row of tokens, of a byte at least. What a fetched corpus or a large folder
+    holds shows when it is read.
+    """
+    from mome.data.folder import corpus_folder, find_files, folder_documents
+    from mome.languages import CODE_LANGUAGES
+
+    root, languages = corpus_folder(corpus.path), list(corpus.languages)
+    files = {path for found in find_files(root, languages) for path in found.files} if corpus.path else ()
+    if not corpus.path or sum(path.stat().st_size for path in files) > LARGE_BYTES:
+        return
+    sizes: dict[str, dict[str, int]] = {language: {} for language in corpus.languages}
+    for row in folder_documents(root, languages, report={}):
+        sizes[row["language"]][row["article_id"]] = len(row["text"].encode())
+    natural = [name for name in sizes if name not in CODE_LANGUAGES]
+    common = set.intersection(*(set(sizes[name]) for name in natural)) if natural else set()
+    for name, articles in sizes.items():
+        counted = common if common_articles and name in natural else articles
+        n_bytes, least = sum(articles[article] for article in counted), len(SPLITS) * context
+        if len(counted) < len(SPLITS) or n_bytes < least:
+            shared = f" that all of {', '.join(natural)} have" if counted is common and natural[1:] else ""
+            raise ValueError(f"corpus={corpus.label!r} has too little text: language {name!r} has "
+                             f"{len(counted)} articles{shared} with {n_bytes} bytes, and {len(SPLITS)} "
+                             f"articles with {least} bytes are needed, for the splits and context={context}")
 
 
 def find_corpus(corpus: str, languages: list[str], scale: Scale, refresh: bool = False) -> tuple[Corpus, str]:

@@ -172,7 +172,7 @@ def find_added(setting, language: str, corpus: str = "auto") -> Data:
     from mome.data.files import find_language
     from mome.data.folder import corpus_folder
     from mome.languages import check_corpus, corpus_languages, split_corpus
-    from mome.recipes.setting import find_corpus
+    from mome.recipes.setting import check_text, find_corpus
 
     def has_language(name: str) -> bool:
         known = corpus_languages(name)
@@ -189,6 +189,7 @@ def find_added(setting, language: str, corpus: str = "auto") -> Data:
     if name is None:
         raise ValueError(f"added_language={language!r} is not allowed; {' and '.join(candidates)} lack it")
     found, _ = find_corpus(name, [language], setting.scale)
+    check_text(found, False, setting.scale.context)
     # Held out of a corpus as small as `mini`, a usual share leaves next to nothing.
     least = 0.2 if found.source == "mini" else 0.0
     fractions = {name: max(least, getattr(setting.scale, name))

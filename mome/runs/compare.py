@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mome import store
@@ -97,9 +98,10 @@ def select_runs(table: pd.DataFrame, where: dict) -> pd.DataFrame:
         name = f"{name}s" if name not in known and f"{name}s" in known else name
         check_choice("where", name, known)
         start = f"{value:02d}" if isinstance(value, int) else str(value)
-        table = table[[run.notebook.startswith(start) if name == "notebook" else run.state == value
-                       if name == "state" else run.parameters.get(name) in (value, [value])
-                       for run in table.itertuples()]]
+        fits = [run.notebook.startswith(start) if name == "notebook" else run.state == value
+                if name == "state" else run.parameters.get(name) in (value, [value])
+                for run in table.itertuples()]
+        table = table[np.array(fits, dtype=bool)]  # of no run, too
     return table
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from mome.board import say
@@ -81,7 +82,7 @@ def list_points(spec: dict) -> Iterator[tuple[Path, dict, str]]:
             known = sorted({known for names in declared.values() for known in names} - {"out"})
             raise ValueError(f"parameter {name!r} is unknown to the notebooks chosen; they have: "
                              f"{', '.join(known)}")
-    corpora: dict[tuple, str] = {}
+    corpora, tell = {}, cache(say)  # what all points share is found, and told, once
     for path, entry in entries:
         single, swept = entry.get("parameters", {}), entry.get("grid", {})
         for name, values in swept.items():
@@ -92,7 +93,7 @@ def list_points(spec: dict) -> Iterator[tuple[Path, dict, str]]:
         grid = {name: values for name, values in common.items() if name in declared[path]}
         grid |= fit_names(path, {name: [value] for name, value in single.items()} | swept)
         for point in itertools.product(*grid.values()):
-            values = check_parameters(path, dict(zip(grid, point, strict=True)))
+            values = check_parameters(path, dict(zip(grid, point, strict=True)), tell)
             label = " ".join(f"{name}={format_value(values[name])}" for name in grid if len(grid[name]) > 1)
             yield path, values | {"corpus": resolve_corpus(values, corpora)}, label
 

@@ -1,14 +1,19 @@
 """A notebook's parameters: literals in its cell tagged `parameters`, checked before anything slow."""
 
 import ast
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from mome.board import say
 from mome.checks import check_seeds
+from mome.languages import check_languages
+from mome.recipe import to_plain
+from mome.runs.defaults import fit_defaults
 from mome.runs.state import find_shell
 from mome.scales import resolve_scale
 from mome.store import content_hash, read_json
-from mome.values import cast
+from mome.values import Values, cast
 
 NO_LITERALS = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 COMMON_PARAMETERS = ("scale", "corpus", "languages", "overrides", "out")
@@ -75,26 +80,46 @@ def read_kernel() -> tuple[dict, dict]:
     return declared, injected
 
 
-def check_parameters(path: Path, given: dict) -> dict:
+def check_parameters(path: Path, given: dict, tell: Callable[[str], None] = say) -> dict:
     """Return the notebook's parameters, `given` in place of defaults and in their types; ValueError at once.
 
-    Checked are names, types, scale and seeds. What else a value may be, the setting and the recipes of its
-    needs say: they are made before anything is built.
+    Checked are names, types, scale, languages and seeds. What else a value may be, the setting and the
+    recipes of its needs say: they are made before anything is built. Defaults that do not suit the languages
+    are fitted (`fit_defaults`), each told in a line.
     """
-    return fit_values(path.stem, declared_parameters(path), given)
+    return fit_values(path.stem, declared_parameters(path), given, given, tell)
 
 
-def fit_values(notebook: str, declared: dict, given: dict) -> dict:
-    for name in given:
-        if name not in declared:
-            raise ValueError(f"parameter {name!r} is unknown to {notebook}; it has: {', '.join(declared)}")
+def fit_values(notebook: str, declared: dict, given: dict, chosen, tell: Callable[[str], None]) -> dict:
+    """Return a notebook's values as `check_parameters` does; of those given a person chose the `chosen`."""
+    check_known(notebook, declared, given)
     if missing := [name for name in COMMON_PARAMETERS if name not in declared]:
         raise ValueError(f"{notebook} has no parameter {missing[0]!r}; "
                          f"all have {', '.join(COMMON_PARAMETERS)}")
     values = {name: fit_type(name, given.get(name, default), default) for name, default in declared.items()}
-    resolve_scale(values["scale"], values["overrides"])
+    scale = resolve_scale(values["scale"], values["overrides"])
+    values["overrides"] = plain_overrides(scale, values["overrides"])
+    check_languages(values["languages"])
     check_seeds(values.get("seeds", [0]))
-    return values
+    return fit_defaults(notebook, values, chosen, tell)
+
+
+def check_known(notebook: str, declared: dict, given) -> None:
+    for name in given:
+        if name not in declared:
+            raise ValueError(f"parameter {name!r} is unknown to {notebook}; it has: {', '.join(declared)}")
+
+
+def plain_overrides(base: Values, changes: dict) -> dict:
+    """Return the changes as `base`, which has them, holds them: equal ones become the same JSON."""
+    found = {}
+    for name, value in changes.items():
+        held = getattr(base, name)
+        if isinstance(held, Values):
+            found[name] = plain_overrides(held, value)
+        else:
+            found[name] = dict(held) if isinstance(value, dict) else to_plain(held)
+    return found
 
 
 def fit_type(name: str, value, default):

@@ -1,7 +1,6 @@
 """A run's folder: resolved configuration, figures, tables; metrics.json, written last, means complete."""
 
 import itertools
-import json
 import os
 import time
 from pathlib import Path
@@ -15,9 +14,10 @@ from mome.plan import make_plan
 from mome.recipe import collect, list_ancestors, to_plain
 from mome.runs import CLAIMS
 from mome.runs.drawing import describe_plot, save_figure
-from mome.runs.parameters import fit_values, read_kernel
+from mome.runs.parameters import check_known, fit_values, read_kernel
 from mome.runs.reference import compare_with_reference, describe_differences
-from mome.runs.state import Heartbeat, is_taken
+from mome.runs.spelling import read_again
+from mome.runs.state import Heartbeat, find_shell, is_taken
 from mome.scales import resolve_scale
 from mome.store import NotBuilt, read_json, versions, write_json, write_text
 
@@ -105,13 +105,12 @@ class Run:
         return compare_with_reference(entry).style.hide().set_caption(describe_differences(entry))
 
     def complete(self, metrics: dict) -> None:
-        """Write metrics.json, which marks the run as complete: plain JSON, NaN and infinities as null."""
+        """Write metrics.json, which marks the run as complete."""
         folder, seconds = self.open_folder(), round(time.perf_counter() - self.started, 1)
         entry = {"notebook": self.notebook, "run": self.id, "parameters": self.values, "metrics": metrics,
                  "findings": [*self.findings.values()], "figures": [*self.figures.values()],
                  "tables": [*self.tables], "seconds": seconds, "versions": versions()}
-        text = json.dumps(entry, default=lambda number: number.item())  # numpy's numbers
-        write_json(folder / "metrics.json", json.loads(text, parse_constant=lambda _: None))
+        write_json(folder / "metrics.json", entry)
         self.heartbeat.end()
 
 
@@ -147,15 +146,19 @@ def fresh_folder(name: str) -> Path:
 def start_run(notebook: str, **values) -> Run:
     """Return the run of the notebook that calls it with each of its parameters by name; writes nothing yet.
 
-    Raises ValueError for a parameter that is left out or not allowed, and for a misspelt one that papermill
-    has put in, as papermill itself only warns of it.
+    The kernel's variables become the run's values: read as `mome run` would have where papermill has read
+    them, fitted to the languages where nobody chose them. A parameter that a copy of a notebook has gained is
+    among them. Raises ValueError for one that is not allowed, and for a misspelt one that papermill has put
+    in, as papermill itself only warns of it.
     """
     declared, injected = read_kernel()
+    variables = find_shell().user_ns if declared else {}
     declared = declared or values
-    fit_values(notebook, declared, injected)
-    if missing := [name for name in declared if name not in values]:
-        raise ValueError(f"start_run lacks {', '.join(missing)}; give every parameter, as name=name")
-    values = fit_values(notebook, declared, values)
+    check_known(notebook, declared, injected)
+    given = {name: variables.get(name, default) for name, default in declared.items()} | values
+    read = {name: read_again(name, given[name], declared.get(name)) for name in given}
+    values = fit_values(notebook, declared, read, injected, say)
+    variables.update({name: value for name, value in values.items() if repr(value) != repr(given[name])})
     told = ", ".join(f"{name}={value!r}" for name, value in injected.items()
                      if name != "out" and value != declared[name])
     if told and not os.environ.get("MOME_NOTEBOOK"):  # in an executed copy it beats what a person edits

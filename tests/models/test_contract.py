@@ -89,6 +89,14 @@ def test_the_head_of_the_last_hidden_state_is_the_logits_however_many_bodies_ans
         assert_close(model.lm_head(found.hidden_states[-1]), found.logits, **CLOSE)
 
 
+@pytest.mark.parametrize("average", ["hidden", "logits"])
+def test_a_common_expert_has_half_the_say_beside_however_many(build, ids, average):
+    model = build(has_common_expert=True)
+    on, off, alone = (model(ids, common_expert=use, average_experts=average)
+                      for use in ("on", "off", "alone"))
+    assert_close(on.logits, (off.logits + alone.logits) / 2, **CLOSE)
+
+
 def test_a_tuple_comes_where_no_dict_is_asked_for(twin, ids):
     options = {"input_ids": ids, "labels": ids, "output_hidden_states": True, "use_cache": False}
     wanted, found = twin(**options), twin(**options, return_dict=False)

@@ -312,6 +312,12 @@ def test_streamers_hear_every_token_and_strings_stop_a_text(twin, ids):
     assert torch.equal(found[0, 4:], new[:1])
 
 
+def test_a_posterior_is_refused_beside_an_assistant_which_needs_a_cache(build, ids):
+    for options in ({"prompt_lookup_num_tokens": 2}, {"assistant_model": build()}):
+        with pytest.raises(ValueError, match="average_experts='posterior' is not allowed with an assistant"):
+            generate(build(), ids[:1], average_experts="posterior", **options)
+
+
 @pytest.mark.parametrize("name", ["max_new_token", "expert", "token_type", "negative_ids"])
 def test_a_misspelt_option_of_generation_is_refused_by_its_name(twin, ids, name):
     with pytest.raises((TypeError, ValueError), match=name):

@@ -70,6 +70,8 @@ for name in sys.argv[3:]:
             tensors["averaged"] = model(**batch, average_experts="hidden").logits
     write = pipeline("text-generation", model=model, tokenizer=tokenizer)
     said["written"] = write(text, do_sample=False)[0]["generated_text"]
+    three = model.generate(ids, attention_mask=mask, max_length=ids.shape[1] + 3, eos_token_id=None)
+    said["three"] = three.shape[1] - ids.shape[1]  # what a caller says goes before what the folder says
     said["more"] = len(write([text, text[:6]], do_sample=False, batch_size=2))
     for key, call in {"end": lambda: model.generate(ids, attention_mask=mask, max_new_tokens=context),
                       "long": lambda: model(torch.full((1, context + 1), 5))}.items():
@@ -213,7 +215,8 @@ def test_an_expert_travels_alone_and_is_put_back_from_its_file(exported):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pipeline_writes_within_the_context_and_past_it_generation_ends_in_words(answers, name):
     said = answers[name]
-    assert said["written"].startswith(TEXT) and len(said["written"]) > len(TEXT) and said["more"] == 2
+    assert said["written"].startswith(TEXT) and len(said["written"]) > len(TEXT)
+    assert said["more"] == 2 and said["three"] == 3
     assert said["side"] == "left" and said["longest"] == said["context"] == CONTEXT
     assert str(CONTEXT) in said["end"] and "max_new_tokens" in said["end"]
     assert str(CONTEXT) in said["long"] and "context" in said["long"]
@@ -236,7 +239,8 @@ def test_a_card_tells_scores_of_test_first_languages_licence_and_origin(exported
     assert card.data.library_name == "transformers" and card.data.pipeline_tag == "text-generation"
     found = {(result.metric_args["use"], result.dataset_config, result.dataset_split): result.metric_value
              for result in card.data.eval_results if result.metric_type == "nats_per_token"}
-    assert {split for _, _, split in found} == {"test"} and len(found) == 8
+    ours = {key for key in found if key[0] in ("routed", "routed, common off")}  # other tests may score more
+    assert {split for _, _, split in ours} == {"test"} and len(ours) == 8
     scores = json.loads((exported / "ce/scores.json").read_text())["scores"]
     assert {(score["use"], score["language"], score["split"]): round(score["nats_per_token"], 4)
             for score in scores} == found
