@@ -80,8 +80,8 @@ def folder_documents(folder: Path, languages: list[str], report: dict | None = N
     The article id is the path under the language's folder: without its ending, so that a.txt and a.md can be
     translations of one another, but with it for code, where a.c and a.h are two files. A row has its own id,
     or file and number. What is left out goes into `report` as {language: `LanguageFiles.describe`}, without
-    one into the log. Raises CorpusUnavailable before any is read if a language has no file, ValueError that names file and
-    place of what is damaged, or of two articles with one id.
+    one into the log. Raises CorpusUnavailable before any is read if a language has no file, ValueError that
+    names file and place of what is damaged, or of two articles with one id.
     """
     for files in find_files(Path(folder), languages):
         places: dict[str, str] = {}

@@ -184,6 +184,8 @@ def test_an_empty_document_is_left_out_counted_and_named(tmp_path, caplog):
         "empty": {"count": 3, "first": ["en/a.txt", "en/d.txt", "en/g.csv"]},
         "rows or lines without a text": {"count": 1, "first": ["c.jsonl: line 1"]},
         "JSON without a list of rows": {"count": 2, "first": ["en/e.json", "en/f.json"]}}}}
+    assert caplog.messages == []
+    read(tmp_path, "en")
     assert caplog.messages == [
         "English: 3 left out, empty: en/a.txt, en/d.txt, en/g.csv",
         "English: 1 left out, rows or lines without a text: c.jsonl: line 1",
