@@ -58,39 +58,39 @@ def corpus_languages(corpus: str) -> list[str] | None:
     return list(dict.fromkeys(language for name in names for language in CORPUS_LANGUAGES[name]))
 
 
-def check_languages(languages, available=None) -> list[str]:
+def check_languages(languages, available=None, name: str = "languages") -> list[str]:
     """Return `languages` as a list; ValueError for none, repeats, one not `available` or no folder's name."""
     if isinstance(languages, str):
         languages = [part.strip() for part in languages.split(",")]
     languages = list(languages) if isinstance(languages, tuple) else languages
     if not isinstance(languages, list) or not languages or not all(
-            isinstance(name, str) and re.fullmatch(r"[A-Za-z][\w+-]*", name) for name in languages):
-        raise ValueError(f"languages={languages!r} is not allowed; give a list such as ['en', 'fr', "
+            isinstance(each, str) and re.fullmatch(r"[A-Za-z][\w+-]*", each) for each in languages):
+        raise ValueError(f"{name}={languages!r} is not allowed; give a list such as ['en', 'fr', "
                          "'de', 'py'], names of letters, digits, _, + and -")
     if taken := TABLE_WORDS.intersection(languages):
-        raise ValueError(f"languages={languages!r} is not allowed; tables use {min(taken)!r} otherwise")
+        raise ValueError(f"{name}={languages!r} is not allowed; tables use {min(taken)!r} otherwise")
     if len(set(languages)) != len(languages):
-        raise ValueError(f"languages={languages!r} repeats a language; every language may stand once")
-    for name in languages if available is not None else []:
-        check_choice("languages", name, available)
+        raise ValueError(f"{name}={languages!r} repeats a language; every language may stand once")
+    for language in languages if available is not None else []:
+        check_choice(name, language, available)
     return list(languages)
 
 
-def check_corpus(corpus: str) -> None:
+def check_corpus(corpus: str, name: str = "corpus") -> None:
     """Raise ValueError unless `corpus` is known, a fetched one maybe by its date, or a folder with files."""
     source, snapshot = split_corpus(corpus) if isinstance(corpus, str) else (corpus, "")
     if isinstance(corpus, str) and corpus.startswith("folder:"):
-        name, inside = corpus.removeprefix("folder:"), "with one sub-folder per language"
-        folder = Path(name).expanduser()
-        if name == "PATH":
-            raise ValueError(f"corpus={corpus!r} is not allowed; put your own folder after folder:, {inside}")
-        if not name or not folder.is_dir():
-            raise ValueError(f"corpus={corpus!r}: there is no folder {folder}; give folder:PATH {inside}")
+        place, inside = corpus.removeprefix("folder:"), "with one sub-folder per language"
+        folder = Path(place).expanduser()
+        if place == "PATH":
+            raise ValueError(f"{name}={corpus!r} is not allowed; put your own folder after folder:, {inside}")
+        if not place or not folder.is_dir():
+            raise ValueError(f"{name}={corpus!r}: there is no folder {folder}; give folder:PATH {inside}")
         if not any(path.is_file() for path in folder.glob("*/**/*")):
-            raise ValueError(f"corpus={corpus!r}: {folder} holds no files; expected <language>/**/*.txt, "
+            raise ValueError(f"{name}={corpus!r}: {folder} holds no files; expected <language>/**/*.txt, "
                              ".md, .py, .jsonl or .parquet")
         return
-    check_choice("corpus", source, CORPORA)
+    check_choice(name, source, CORPORA)
     if "@" in corpus and (source not in FETCHED or not re.fullmatch(r"\d{4}-\d\d-\d\d", snapshot)):
-        raise ValueError(f"corpus={corpus!r} is not allowed; a snapshot is a date, of {', '.join(FETCHED)} "
+        raise ValueError(f"{name}={corpus!r} is not allowed; a snapshot is a date, of {', '.join(FETCHED)} "
                          "only, for example help@2026-11-25")
