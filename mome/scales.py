@@ -6,6 +6,7 @@ from mome.checks import check_choice, check_range, check_shares
 from mome.values import Values
 
 OPTIMIZERS = ("muon", "adamw")
+MOST_WIDTH, MOST_BATCH, MOST = 2**16, 2**20, 10**15  # more is a slip of the pen, and plans loop over some
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Shape(Values):
 
     def check(self) -> None:
         for name in ("n_layer", "n_head", "n_embd"):
-            check_range(name, getattr(self, name), 1, whole=True)
+            check_range(name, getattr(self, name), 1, MOST_WIDTH, whole=True)
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd={self.n_embd} is not allowed; it must be a multiple of n_head="
                              f"{self.n_head}")
@@ -109,12 +110,15 @@ class Scale(Values):
         for name in ("tokens_per_language", "batch_size", "teacher_batches", "micro_batch_size",
                      "teacher_tokens", "router_rows", "student_tokens", "evaluation_rows", "curve_rows",
                      "evaluations"):
-            check_range(name, getattr(self, name), 1, whole=True)
-        check_range("context", self.context, 2, whole=True)  # the first token of a sequence is never a target
+            most = MOST_BATCH if "batch" in name else MOST
+            check_range(name, getattr(self, name), 1, most, whole=True)
+        # The first token of a sequence is never a target.
+        check_range("context", self.context, 2, MOST_BATCH, whole=True)
         check_range("vocab_size", self.vocab_size, 300, 65_536, whole=True)
         check_range("targets_per_token", self.targets_per_token, 2, self.vocab_size - 1, whole=True)
         for name in ("muon_lr", "adamw_lr", "adamw_teacher_lr"):
             check_range(name, getattr(self, name), 1e-8)
+        check_range("other_lr", self.other_lr, 0)
         self.make_optimizer()  # which checks the rest of its values
         for name in ("validation_fraction", "test_fraction"):
             check_range(name, getattr(self, name), 0.001, 0.4)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mome.checks import check_choice, check_range
+from mome.distill import KD_LOSSES
 from mome.evaluate import WOBBLE_POINTS, is_wobble_point
 from mome.recipe import Table
-from mome.recipes.students import Objective, Student
+from mome.recipes.students import SHARES, Objective, Student
 from mome.recipes.training import STEP_WORK
+from mome.scales import OPTIMIZERS
 from mome.train import evaluation_steps
 
 LUMPED, AS_CODED = EXTRAS = ("lumped tail", "forward KL, as its code divides")
@@ -20,6 +22,7 @@ def vary_objective(alphas, schedules, losses, temperature: float, extras, scale)
     arms = {f"alpha {alpha:g}": Objective(alpha=alpha) for alpha in sorted(alphas)}
     arms |= {name.replace("_", " "): Objective(schedule=name, alpha=1) for name in schedules}
     for name in losses:
+        check_choice("losses", name, KD_LOSSES)
         kd_temperature, told = (temperature, f", T = {temperature:g}") if name == "forward_kl" else (1, "")
         arms[name.replace("_", " ") + told] = Objective(name, temperature=kd_temperature)
     for name in extras:
@@ -32,6 +35,9 @@ def vary_objective(alphas, schedules, losses, temperature: float, extras, scale)
 def make_students(setting, language: str, arms: dict[str, Objective], asked, seeds) -> dict:
     """Return {(arm, optimizer, share, seed): student} of a language, for each of `asked` and each seed."""
     check_choice("language", language, setting.languages)
+    for _, kind, share in asked:
+        check_choice("optimizers", kind, OPTIMIZERS)
+        check_range("budgets", share, *SHARES)
     return {(arm, kind, share, seed): Student.of(
         setting, [language], seed, arms[arm], tail="lumped" if arm == LUMPED else "drawn",
         optimizer=setting.scale.make_optimizer(kind=kind), token_share=share)

@@ -142,6 +142,6 @@ def find_second_corpus(setting: Setting, corpus: str) -> Corpus | None:
         corpus = "reference" if setting.corpus.source == "help" and has_all else ""
     if not corpus:
         return None
-    check_corpus(corpus)
-    check_languages(setting.languages, corpus_languages(corpus))
+    check_corpus(corpus, "second_corpus")
+    check_languages(setting.languages, corpus_languages(corpus), "languages of second_corpus")
     return find_corpus(corpus, list(setting.languages), setting.scale)[0]

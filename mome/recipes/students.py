@@ -14,6 +14,7 @@ from mome.recipes.training import Training, training_fields
 from mome.scales import Shape
 from mome.values import Values
 
+SHARES = (1e-3, 1e3)  # of a student's usual tokens
 DENSE_SIZES = ("same active", "same total", "same total, deep")
 # The schedules of alpha that use a value.
 USED_BY = {"alpha": ("fixed", "linear", "cosine"), "alpha_end": ("linear", "cosine"),
@@ -125,7 +126,7 @@ class Student(Training):
         scale, objective = setting.scale, objective or Objective()
         languages = check_languages(languages, setting.languages)
         check_choice("tail", tail, distill.TAILS)
-        check_range("token_share", token_share, 1e-3, 1e3)
+        check_range("token_share", token_share, *SHARES)
         share = max(1.0, token_share)
         cached = languages if share > 1 or tail != "drawn" else setting.languages
         width = 1.0 if shape is None else shape.n_embd / scale.expert.n_embd
@@ -182,7 +183,7 @@ def shape_dense(scale, size: str, n_experts: int) -> Shape:
 
     "same total" is wider at an expert's depth, in steps of two per head; "same total, deep" has all layers.
     """
-    check_choice("size", size, DENSE_SIZES)
+    check_choice("controls", size, DENSE_SIZES)
     expert = scale.expert
     if size == "same active":
         return expert

@@ -184,7 +184,7 @@ def find_added(setting, language: str, corpus: str = "auto") -> Data:
     own = split_corpus(setting.corpus_name)[0]  # without its day: the language may be fetched on another
     candidates = [own, "mini"] if corpus == "auto" else [corpus]
     for name in candidates:
-        check_corpus(name)
+        check_corpus(name, "corpus" if corpus == "auto" else "added_corpus")
     name = next(filter(has_language, candidates), None)
     if name is None:
         raise ValueError(f"added_language={language!r} is not allowed; {' and '.join(candidates)} lack it")

@@ -23,7 +23,7 @@ def fit_defaults(notebook: str, values: dict, chosen, tell: Callable[[str], None
         fitted["language"] = languages[0]
     if "added_language" in left and "es" in languages:
         fitted["added_language"] = next((name for name in ADDED if name not in languages), "")
-    if "imbalance" in left and len(languages) != len(USUAL["imbalance"]):
+    if "imbalance" in left and len(languages) not in (1, len(USUAL["imbalance"])):
         fitted["imbalance"] = spread_shares(len(languages))
     if "kinds" in left and len(languages) < 2:
         fitted["kinds"] = [kind for kind in USUAL["kinds"] if kind != "JEET"]
@@ -36,7 +36,7 @@ def fit_defaults(notebook: str, values: dict, chosen, tell: Callable[[str], None
 def spread_shares(n: int) -> list[float]:
     """Return n shares, evenly from the first of the usual ones down to the last."""
     first, last = USUAL["imbalance"][0], USUAL["imbalance"][-1]
-    return [round(first - (first - last) * place / max(1, n - 1), 3) for place in range(n)]
+    return [round(first - (first - last) * place / (n - 1), 3) for place in range(n)]
 
 
 def share_batches(scale: str, overrides: dict, languages, tell: Callable[[str], None]) -> dict:

@@ -100,7 +100,9 @@ def fit_values(notebook: str, declared: dict, given: dict, chosen, tell: Callabl
     scale = resolve_scale(values["scale"], values["overrides"])
     values["overrides"] = plain_overrides(scale, values["overrides"])
     check_languages(values["languages"])
-    check_seeds(values.get("seeds", [0]))
+    for name, seeds in values.items():
+        if name == "seeds" or (name.endswith("_seeds") and seeds):  # whether more may be none, the needs say
+            check_seeds(seeds, name)
     return fit_defaults(notebook, values, chosen, tell)
 
 

@@ -151,7 +151,7 @@ def test_a_chapter_that_adds_no_language_needs_nothing_of_one(tiny_home, added_l
     (lambda s: ExpertScores(MoE.of(s, "JEET"), 0), ["rows_per_language=0"]),
     (lambda s: ExpertScores(MoE.of(s, "JEET"), 8, "alone"), ["common_expert='alone'", "off, on"]),
     (lambda s: Switches.of(s, "JEET", 0, [4, 0]), ["prefixes=0"]),
-    (lambda s: make_dense(s, "same"), ["size='same'", "same total"]),
+    (lambda s: make_dense(s, "same"), ["controls='same'", "same total"]),
     (lambda s: find_added(s, "fr"), ["added_language='fr'", "already"]),
     (lambda s: find_added(s, "xx"), ["added_language='xx'", "mini"]),
     (lambda s: find_added(s, "es", "none"), ["corpus='none'", "mini"]),

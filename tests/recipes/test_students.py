@@ -220,7 +220,7 @@ def test_dense_controls_see_the_tokens_of_all_languages_at_a_rate_that_fits_thei
     width = wide.shape.n_embd / scale.expert.n_embd if kind == "adamw" else 1  # Muon fits its own steps
     assert wide.optimizer.learning_rate * width == pytest.approx(active.optimizer.learning_rate)
     assert active.optimizer == deep.optimizer == scale.make_optimizer()
-    with pytest.raises(ValueError, match=r"size='same'.*same total"):
+    with pytest.raises(ValueError, match=r"controls='same'.*same total"):
         make_dense(tiny_setting, "same")
 
 
