@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from transformers import GPT2Config, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from mome.models.bodies import check_shapes
 from mome.models.config import MoMEConfig
@@ -32,6 +33,7 @@ def build_moe(languages: list[str], body_config: GPT2Config, *, has_common_exper
 
 def load_moe(path: Path) -> MoMEForCausalLM:
     """Return a saved modular model in evaluation mode, on the device that is used here."""
+    disable_progress_bar()
     return MoMEForCausalLM.from_pretrained(path).eval().to(find_device())
 
 

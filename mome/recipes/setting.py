@@ -143,5 +143,5 @@ def find_second_corpus(setting: Setting, corpus: str) -> Corpus | None:
     if not corpus:
         return None
     check_corpus(corpus, "second_corpus")
-    check_languages(setting.languages, corpus_languages(corpus), "languages of second_corpus")
+    check_languages(setting.languages, corpus_languages(corpus))
     return find_corpus(corpus, list(setting.languages), setting.scale)[0]

@@ -156,7 +156,8 @@ def start_run(notebook: str, **values) -> Run:
     declared = declared or values
     check_known(notebook, declared, injected)
     given = {name: variables.get(name, default) for name, default in declared.items()} | values
-    read = {name: read_again(name, given[name], declared.get(name)) for name in given}
+    usual = {**declared, "overrides": to_plain(resolve_scale("smoke"))}
+    read = {name: read_again(name, given[name], usual.get(name)) for name in given}
     values = fit_values(notebook, declared, read, injected, say)
     variables.update({name: value for name, value in values.items() if repr(value) != repr(given[name])})
     told = ", ".join(f"{name}={value!r}" for name, value in injected.items()

@@ -324,3 +324,21 @@ def test_fertility_holds_the_shared_tokenizer_against_bytes_and_each_language_al
 def test_the_mini_corpus_in_the_checkout_is_untouched_by_what_is_built(tiny_setting):
     assert str(tiny_setting.corpus.folder).startswith(os.environ["MOME_HOME"])
     assert find("mini", LANGUAGES).name == tiny_setting.corpus.name
+
+
+@pytest.mark.parametrize("texts, words", [
+    ({"en/a.txt": 400 * "a b ", "fr/a.txt": 400 * "a b "},
+     ["'en' has 1 articles that all of en, fr have", "3 articles"]),
+    ({f"{name}/{n}.txt": "short" for name in ("en", "fr") for n in range(9)},
+     ["'en'", "45 bytes", "192 bytes"]),
+    ({f"{name}/{name}{n}.txt": 400 * "a b " for name in ("en", "fr") for n in range(9)},
+     ["'en' has 0 articles that"]),
+    ({"en/a.jsonl": "{", "fr/a.jsonl": "{}"}, ["en/a.jsonl cannot be read"])])
+def test_a_text_that_is_too_short_is_said_by_language_and_numbers_before_anything_is_built(
+        texts, words, tmp_path, own_home):
+    for name, text in texts.items():
+        (tmp_path / "texts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "texts" / name).write_text(text)
+    with pytest.raises(ValueError) as error:
+        open_setting("smoke", f"folder:{tmp_path}/texts", ["en", "fr"])
+    assert all(word in str(error.value) for word in words), error.value

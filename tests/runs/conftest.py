@@ -1,6 +1,8 @@
 """A notebook that takes a second: what tests of runs execute in place of an experiment."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -82,3 +84,15 @@ def make_toy(tmp_path):
 @pytest.fixture
 def toy(make_toy):
     return make_toy()
+
+
+@pytest.fixture
+def enter(monkeypatch):
+    """A function that makes this process a kernel in which cells were executed."""
+    def call(*cells):
+        events = SimpleNamespace(register=lambda *_: None, unregister=lambda *_: None)
+        shell = SimpleNamespace(user_ns={"In": ["", *cells]}, events=events)
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+        return shell.user_ns
+
+    return call

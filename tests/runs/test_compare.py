@@ -155,3 +155,12 @@ def test_what_is_being_built_when_it_is_to_be_removed_stays(built):
     with store.lock_of(built[0].name), pytest.raises(TimeoutError):
         compare.remove_unused(table[table.folder == built[0].name])
     assert os.path.isdir(built[0].folder)
+
+
+def test_runs_side_by_side_fit_the_terminal_and_lose_no_run(folder, monkeypatch, capsys):
+    for columns in (30, 40, 80, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main(["runs", "--compare", str(folder)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= columns
+        assert sum(line.split().count("complete") for line in lines) == 2

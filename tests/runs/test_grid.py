@@ -142,3 +142,12 @@ def test_a_folder_that_holds_another_run_and_two_notebooks_of_one_name_are_refus
     plan_run(["3"], {"x": 1}, tmp_path / "out")
     with pytest.raises(ValueError, match="x was 1 and is 2 now"):
         plan_run(["3"], {"x": 2}, tmp_path / "out")
+
+
+def test_equal_overrides_are_one_run_whatever_type_their_numbers_have(toy, tmp_path):
+    texts = ({"batch_size": 8, "muon_lr": 1, "shares": {"en": 1, "fr": 2}, "betas": [0, 0.9]},
+             {"muon_lr": 1.0, "batch_size": 8.0, "shares": {"fr": 2.0, "en": 1.0}, "betas": (0.0, 0.9)})
+    grid = {"overrides": list(texts), "alpha": [0, 0.0, -0.0]}
+    spec = {"notebooks": [{"notebook": str(toy), "grid": grid}],
+            "parameters": {"languages": ["en", "fr"]}}
+    assert len(plan_sweep(spec, tmp_path)) == 1

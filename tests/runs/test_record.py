@@ -1,9 +1,7 @@
 import json
 import math
 import re
-import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -26,18 +24,6 @@ def values(toy):
 @pytest.fixture
 def run(values, tmp_path):
     return Run("09_toy", values, tmp_path / "night" / "09_toy")
-
-
-@pytest.fixture
-def enter(monkeypatch):
-    """A function that makes this process a kernel in which cells were executed."""
-    def call(*cells):
-        events = SimpleNamespace(register=lambda *_: None, unregister=lambda *_: None)
-        shell = SimpleNamespace(user_ns={"In": ["", *cells]}, events=events)
-        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-        return shell.user_ns
-
-    return call
 
 
 @pytest.fixture
