@@ -1,5 +1,6 @@
 """Languages: what they are called, which are code, and which corpus has which."""
 
+import os
 import re
 from pathlib import Path
 
@@ -16,10 +17,18 @@ LANGUAGE_NAMES = {
     "csharp": "C#", "java": "Java", "kotlin": "Kotlin", "scala": "Scala", "go": "Go", "rust": "Rust",
     "swift": "Swift", "ruby": "Ruby", "php": "PHP", "perl": "Perl", "r": "R", "julia": "Julia", "lua": "Lua",
     "haskell": "Haskell", "bash": "Shell", "sql": "SQL"}
+# What else their folders are called, and the endings of their files. Not `cs` or `pl`: Czech and Polish.
+CODE = {language: (names.split(), endings.split()) for language, names, endings in (
+    ("py", "python python3 py3", ".py .pyw .pyi"), ("js", "javascript ecmascript", ".js .mjs .cjs .jsx"),
+    ("typescript", "ts", ".ts .tsx .mts .cts"), ("c", "c99 ansi-c", ".c .h"),
+    ("cpp", "c++ cxx cc cplusplus", ".cpp .cc .cxx .c++ .hpp .hh .hxx .h++ .h .ipp .tpp"),
+    ("csharp", "c# c-sharp", ".cs .csx"), ("java", "", ".java"), ("kotlin", "kt", ".kt .kts"),
+    ("scala", "", ".scala .sc"), ("go", "golang", ".go"), ("rust", "rs", ".rs"), ("swift", "", ".swift"),
+    ("ruby", "rb", ".rb"), ("php", "", ".php"), ("perl", "perl5", ".pl .pm"), ("r", "rlang", ".r"),
+    ("julia", "jl", ".jl"), ("lua", "", ".lua"), ("haskell", "hs", ".hs .lhs"),
+    ("bash", "sh shell zsh ksh", ".sh .bash .zsh .ksh"), ("sql", "", ".sql"))}
 # Code has no translations: it takes part in balancing and splitting, never in article alignment.
-CODE_LANGUAGES = frozenset({
-    "py", "js", "typescript", "c", "cpp", "csharp", "java", "kotlin", "scala", "go", "rust", "swift", "ruby",
-    "php", "perl", "r", "julia", "lua", "haskell", "bash", "sql"})
+CODE_LANGUAGES = frozenset(CODE)
 # The languages that a corpus can give; a folder gives what it holds.
 CORPUS_LANGUAGES = {source: tuple(codes.split()) for source, codes in {
     "help": "en fr de py ca cs da dz el en-gb es et eu fi gl hi hu id it ja km ko nl om pl pt pt-br ru sk sl "
@@ -40,6 +49,12 @@ def language_name(language: str) -> str:
     return LANGUAGE_NAMES.get(language, language)
 
 
+def usual_name(name: str) -> str:
+    """Return what a language is called here: `py` for Python, python3 and PY, `pt-br` for pt_BR."""
+    name = name.casefold().replace("_", "-")
+    return next((language for language, (others, _) in CODE.items() if name in others), name)
+
+
 def split_corpus(corpus: str) -> tuple[str, str]:
     """Return (source, snapshot) of `help@2026-11-25`; the snapshot is empty where none is given."""
     if corpus.startswith("folder:"):
@@ -58,39 +73,62 @@ def corpus_languages(corpus: str) -> list[str] | None:
     return list(dict.fromkeys(language for name in names for language in CORPUS_LANGUAGES[name]))
 
 
-def check_languages(languages, available=None, name: str = "languages") -> list[str]:
+def check_languages(languages, available=None, what: str = "languages") -> list[str]:
     """Return `languages` as a list; ValueError for none, repeats, one not `available` or no folder's name."""
     if isinstance(languages, str):
         languages = [part.strip() for part in languages.split(",")]
     languages = list(languages) if isinstance(languages, tuple) else languages
     if not isinstance(languages, list) or not languages or not all(
-            isinstance(each, str) and re.fullmatch(r"[A-Za-z][\w+-]*", each) for each in languages):
-        raise ValueError(f"{name}={languages!r} is not allowed; give a list such as ['en', 'fr', "
+            isinstance(name, str) and re.fullmatch(r"[A-Za-z][\w+-]*", name) for name in languages):
+        raise ValueError(f"{what}={languages!r} is not allowed; give a list such as ['en', 'fr', "
                          "'de', 'py'], names of letters, digits, _, + and -")
+    for name in languages:
+        if usual_name(name) in CODE_LANGUAGES - {name}:  # as prose it would be cleaned, and parse no longer
+            raise ValueError(f"{what}={languages!r} is not allowed; {name!r} is called "
+                             f"{usual_name(name)!r} here, whatever its folder is called")
     if taken := TABLE_WORDS.intersection(languages):
-        raise ValueError(f"{name}={languages!r} is not allowed; tables use {min(taken)!r} otherwise")
-    if len(set(languages)) != len(languages):
-        raise ValueError(f"{name}={languages!r} repeats a language; every language may stand once")
-    for language in languages if available is not None else []:
-        check_choice(name, language, available)
+        raise ValueError(f"{what}={languages!r} is not allowed; tables use {min(taken)!r} otherwise")
+    if len(set(map(usual_name, languages))) != len(languages):
+        raise ValueError(f"{what}={languages!r} repeats a language; every language may stand once")
+    for name in languages if available is not None else []:
+        check_choice(what, name, available)
     return list(languages)
 
 
-def check_corpus(corpus: str, name: str = "corpus") -> None:
+def folder_path(corpus: str) -> Path:
+    """Return the path of `folder:PATH`, as this process spells it: the C locale has other letters for it."""
+    path = os.fsdecode(corpus.removeprefix("folder:").encode("utf-8", "surrogateescape"))
+    return Path(path).expanduser()
+
+
+def check_folder(corpus: str, what: str) -> None:
+    """Raise ValueError unless `folder:PATH` is a folder that holds something."""
+    inside = "with one sub-folder per language"
+    if corpus == "folder:PATH":
+        raise ValueError(f"{what}={corpus!r} is not allowed; put your own folder after folder:, {inside}")
+    try:
+        folder = folder_path(corpus)
+        is_folder = corpus != "folder:" and folder.is_dir()
+        is_empty = is_folder and not any(folder.iterdir())
+        os.fsencode(folder.resolve()).decode()
+    except UnicodeError:
+        raise ValueError(f"{what}={corpus!r} is not allowed; the folder's path is not UTF-8") from None
+    except (OSError, RuntimeError, ValueError) as error:  # of the home of nobody, of a zero byte
+        raise ValueError(f"{what}={corpus!r} cannot be read: {error}") from None
+    if not is_folder:
+        raise ValueError(f"{what}={corpus!r}: there is no folder {folder}; give folder:PATH {inside}")
+    if is_empty:
+        raise ValueError(f"{what}={corpus!r}: {folder} holds no files; expected <language>/**/*.txt, "
+                         ".md, .py, .jsonl or .parquet")
+
+
+def check_corpus(corpus: str, what: str = "corpus") -> None:
     """Raise ValueError unless `corpus` is known, a fetched one maybe by its date, or a folder with files."""
     source, snapshot = split_corpus(corpus) if isinstance(corpus, str) else (corpus, "")
     if isinstance(corpus, str) and corpus.startswith("folder:"):
-        place, inside = corpus.removeprefix("folder:"), "with one sub-folder per language"
-        folder = Path(place).expanduser()
-        if place == "PATH":
-            raise ValueError(f"{name}={corpus!r} is not allowed; put your own folder after folder:, {inside}")
-        if not place or not folder.is_dir():
-            raise ValueError(f"{name}={corpus!r}: there is no folder {folder}; give folder:PATH {inside}")
-        if not any(path.is_file() for path in folder.glob("*/**/*")):
-            raise ValueError(f"{name}={corpus!r}: {folder} holds no files; expected <language>/**/*.txt, "
-                             ".md, .py, .jsonl or .parquet")
+        check_folder(corpus, what)
         return
-    check_choice(name, source, CORPORA)
+    check_choice(what, source, CORPORA)
     if "@" in corpus and (source not in FETCHED or not re.fullmatch(r"\d{4}-\d\d-\d\d", snapshot)):
-        raise ValueError(f"{name}={corpus!r} is not allowed; a snapshot is a date, of {', '.join(FETCHED)} "
+        raise ValueError(f"{what}={corpus!r} is not allowed; a snapshot is a date, of {', '.join(FETCHED)} "
                          "only, for example help@2026-11-25")

@@ -30,7 +30,7 @@ class Progress:
         if self.listener is None and not is_batch():
             from tqdm import tqdm  # a text: a widget is dead when a notebook is opened again
 
-            self.bar = tqdm(total=total, initial=resumed, desc=text, leave=False)
+            self.bar = tqdm(total=total, initial=resumed, desc=text, leave=False, delay=1)
 
     def update(self, note: str = "", n: int = 1) -> None:
         self.done, self.note = self.done + n, note or self.note

@@ -23,7 +23,7 @@ class ByHand:
     def __init__(self, folder):
         self.folder, self.file, self.processes = folder, folder / "scheduler.json", []
         self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        wait_until(self.file.exists, 60)
+        wait_until(lambda: self.file.exists() and self.file.read_text().endswith("}"), 60)  # written in parts
         self.address = json.loads(self.file.read_text())["address"]
 
     def start(self, what, *words, path=(), **environment):

@@ -21,6 +21,8 @@ def main(words: list[str] | None = None) -> int:
                 export.add_export):
         add(commands)
     values = vars(parser.parse_args(words))
+    if hasattr(sys.stdout, "reconfigure"):  # a card and a path have letters that the C locale lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         check_range("workers", values.get("workers", 0), 0, 256, whole=True)
         if not re.fullmatch(r"((tcp://)?[^\s/:]+:\d+)?", values.get("scheduler", "")):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mome.data import SPLITS
+from mome.data.files import describe_reading
 from mome.data.packing import largest_difference, token_weights
 from mome.languages import CODE_LANGUAGES, language_name
 from mome.store import read_json
@@ -50,7 +51,7 @@ Of each, a language keeps at most as many tokens as the smallest has. So that th
 with more than {held_out_tokens:,} tokens is held out as a piece of whole lines; another hash draws its place,
 about the same in all translations. The rest of it is in no split, and copies are looked for with all of it.
 ## What was removed
-{removed}
+{read}{removed}
 
 A copy shares {near_duplicates:g} or more of its five-word shingles (Jaccard) with a text of a more protected
 split: validation before test before train. With an article common to several languages all of them go.
@@ -82,7 +83,19 @@ def data_card(data_path: Path, corpus_manifest: dict) -> str:
         sources="\n".join(sources), need="must" if fields["common_articles"] else "need not",
         sizes=to_markdown(sizes.reset_index()), removed=to_markdown(removed),
         difference=largest_difference({name: train[name] / weights[name] for name in languages}),
+        read="".join(f"- {line}\n" for line in describe_folder(corpus_manifest, languages)) + "\n",
         recipe=json.dumps({"corpus": portable, "data": fields}, indent=1, ensure_ascii=False))
+
+
+def describe_folder(corpus_manifest: dict, languages: list[str]) -> list[str]:
+    """Return sentences on the files of a folder: how many were read, and what was left out and why."""
+    notes, lines = corpus_manifest.get("notes", {}), []
+    for language in languages:
+        if "files" in notes.get(language, {}):
+            count = notes[language]["files"]
+            lines += [f"{language_name(language)}: {count:,} {'files' if count != 1 else 'file'} read",
+                      *describe_reading(language, notes[language])]
+    return lines
 
 
 def take_parts(parts: tuple, languages: list[str]) -> list:

@@ -7,9 +7,12 @@ from collections import Counter
 import pandas as pd
 
 from mome.languages import CODE_LANGUAGES
+from mome.progress import track
 
 LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
-BREAKS = re.compile("(?<=\\S)[\x0b\x0c\x1c-\x1f]+(?=\\S)")  # between words: without them, two become one
+CONTROLS = "\x00-\x08\x0b-\x1f\x7f\x81\x8d\x8f\x90\x9d"
+# Controls between words: without them, two become one.
+BREAKS = re.compile(f"(?<=[^\\s{CONTROLS}])[{CONTROLS}]+(?=[^\\s{CONTROLS}])")
 WINDOWS_1252 = re.compile("[\x80\x82-\x84\x86-\x8c\x8e\x91-\x9c\x9e\x9f]")  # its quotes, as Latin-1
 # Controls but tab and line feed, lone surrogates, byte-order mark, soft hyphen, zero-width space.
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff\u00ad\u200b]")
@@ -28,7 +31,8 @@ def normalize(text: str) -> str:
 
 def clean_documents(documents: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return (documents, normalized, without what repeats) and counts per language of what was removed."""
-    normal = documents.assign(text=[normalize(text) for text in documents.text])
+    normal = documents.assign(
+        text=[normalize(text) for text in track(documents.text, "clean", len(documents))])
     untranslated, kept, counts = shared_lines(normal), [], []
     for language, group in normal.groupby("language", sort=False):
         group, is_code = group.sort_values("article_id"), language in CODE_LANGUAGES

@@ -15,6 +15,7 @@ import lxml.html
 
 from mome.checks import check_choice
 from mome.data import hub
+from mome.data.files import describe_reading
 from mome.data.folder import CorpusUnavailable, corpus_folder, folder_documents
 from mome.languages import CORPUS_LANGUAGES, check_corpus, check_languages
 from mome.progress import track
@@ -53,10 +54,11 @@ def corpus_candidates(corpus: str, languages: list[str]) -> Iterator[tuple[str, 
 
 
 def read_documents(source: str, languages: list[str], characters: int, common_articles: bool, scratch: Path,
-                   folder: Path | None = None) -> Iterator[dict]:
+                   folder: Path | None = None, report: dict | None = None) -> Iterator[dict]:
     """Yield the documents of help, wiki40b, reference, mini, or folder: the texts under the path `folder`.
 
-    `characters` caps the hub's stream per language, and `scratch` keeps what it has read. Raises ValueError
+    `characters` caps the hub's stream per language, `scratch` keeps what it has read, and `report` takes what
+    `folder_documents` tells. Raises ValueError
     when two documents of a language share an article id, CorpusUnavailable when a language has none.
     """
     check_choice("source", source, (*CORPUS_LANGUAGES, "folder"))
@@ -68,7 +70,8 @@ def read_documents(source: str, languages: list[str], characters: int, common_ar
     elif source == "folder" and not folder:
         raise ValueError(f"folder={folder!r} is not allowed; source='folder' needs the path of a folder")
     else:
-        documents = folder_documents(Path(folder) if source == "folder" else corpus_folder("mini"), languages)
+        root = Path(folder) if source == "folder" else corpus_folder("mini")
+        documents = folder_documents(root, languages, report := {} if report is None else report)
     name, seen = f"folder:{folder}" if source == "folder" else source, set()
     for document in documents:
         language, article_id = key = document["language"], document["article_id"]
@@ -79,7 +82,9 @@ def read_documents(source: str, languages: list[str], characters: int, common_ar
         yield document
     missing = [language for language in languages if language not in {found for found, _ in seen}]
     if missing:
-        hint = ", or set common_articles=False" if common_articles and source == "wiki40b" else ""
+        hint = ", or set common_articles=False" if common_articles and source == "wiki40b" else "".join(
+            f"; {line}" for language in missing for line in describe_reading(language, report[language])
+        ) if report else ""
         raise CorpusUnavailable(f"corpus={name!r} gave no document in: {', '.join(missing)}; choose other "
                                 f"languages or another corpus{hint}")
 

@@ -1,28 +1,28 @@
-"""A folder of texts, one sub-folder per language: which files are read, what they hold, what names them."""
+"""A folder of texts: its articles, what is said of all that is left out, and the hash that names it."""
 
 import hashlib
-import json
 import logging
-import os
-import re
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
-
 from mome.config import repository
-from mome.languages import CODE_LANGUAGES
+from mome.data.files import (
+    EMPTY,
+    NO_ROWS,
+    LanguageFiles,
+    describe_reading,
+    find_language,
+    list_entries,
+    walk_files,
+)
+from mome.data.readers import HTML, ROWS, NoRows, ending_of, languages_of, printable, read_id, read_rows
+from mome.languages import CODE_LANGUAGES, folder_path, usual_name
+from mome.progress import track
 from mome.store import hash_file
 
 log = logging.getLogger("mome")
-ENDINGS = {".txt", ".md", ".jsonl", ".parquet", ".py", ".js", ".mjs", ".ts", ".c", ".h", ".cc", ".cpp",
-           ".hpp", ".cs", ".java", ".kt", ".scala", ".go", ".rs", ".swift", ".rb", ".php", ".pl", ".r", ".R",
-           ".jl", ".lua", ".hs", ".sh", ".sql"}
-# Hidden files and folders, editors' leftovers, folders of what was compiled or fetched: none of it is text.
-LEFT_OUT = (".*", "*~", "*.swp", "#*#", "__pycache__", "node_modules")
-BROKEN = re.compile("[\0\ud800-\udfff]")  # zero bytes, and halves of characters, which UTF-8 cannot write
+LEAST_LINES = 3  # of a lone file whose lines are articles: one for each split
+OTHER_ROWS, EMPTY_ROWS = "rows of other languages", "rows or lines without a text"
 
 
 class CorpusUnavailable(ValueError):
@@ -31,74 +31,102 @@ class CorpusUnavailable(ValueError):
 
 def corpus_folder(name: str) -> Path:
     """Return the folder of the corpus `mini` or `folder:PATH`."""
-    return repository() / "data/mini" if name == "mini" else Path(name.removeprefix("folder:")).expanduser()
+    return repository() / "data/mini" if name == "mini" else folder_path(name)
 
 
-def list_files(root: Path) -> list[Path]:
-    """Return the files under a language's folder that are read as texts, in order."""
-    found = [path for path in root.rglob("*") if path.suffix in ENDINGS and path.is_file()]
-    return sorted(path for path in found if not any(
-        fnmatchcase(name, pattern) for name in path.relative_to(root).parts for pattern in LEFT_OUT))
+def find_files(folder: Path, languages: list[str]) -> list[LanguageFiles]:
+    """Return the files of each language in a folder.
+
+    CorpusUnavailable names a language without any, and why those there are left out; ValueError names two
+    folders for one language.
+    """
+    found = [find_language(Path(folder), language) for language in languages]
+    if missing := [files for files in found if not files.files]:
+        held = [path.name for path in list_entries(folder)
+                if path.is_dir() and walk_files(Path(folder), path, usual_name(path.name)).files]
+        lines = [line for files in missing for line in describe_reading(files.language, files.describe())]
+        raise CorpusUnavailable(
+            f"languages: {', '.join(files.language for files in missing)} without texts in "
+            f"{printable(folder)}; it holds: " + "; ".join([printable(", ".join(held)) or "nothing", *lines]))
+    natural = [files for files in found if files.language not in CODE_LANGUAGES]
+    if all(len(files.files) == 1 and ending_of(files.files[0]) not in ROWS | HTML for files in natural):
+        counts = [len(read_rows(files.files[0], is_lines=True)) for files in natural]
+        for files, count in zip(natural, counts, strict=True):
+            files.is_lines = len(set(counts)) == 1 and count >= LEAST_LINES
+            if files.is_lines or len(set(counts)) > 1:
+                way = "line n is article n" if files.is_lines else (
+                    f"read as one article, as the languages' files have {', '.join(map(str, counts))}")
+                files.said = f"{printable(files.files[0].name)}, its one file, has {count:,} lines: {way}"
+    return found
 
 
 def hash_folder(folder: Path, languages: list[str]) -> str:
     """Return the SHA-256 over relative paths and contents of the files that are read as texts, of no others.
 
-    Where the folder lies, how its path is written and in which order the languages stand changes nothing.
+    Where the folder lies, how its path is written, what a language's folder is called (py, Python) and in
+    which order the languages stand changes nothing.
     """
-    folder, digest = Path(folder), hashlib.sha256()
-    for path in sorted(path for language in languages for path in list_files(folder / language)):
-        digest.update(hash_file(path).encode() + os.fsencode(path.relative_to(folder).as_posix()) + b"\0")
+    found = find_files(Path(folder), languages)
+    paths = {files.name_of(path): path for files in found for path in files.files}
+    digest = hashlib.sha256()
+    for name in track(sorted(paths, key=lambda name: name.split("/")), "hash the folder", len(paths)):
+        digest.update(hash_file(paths[name]).encode() + name.encode() + b"\0")
     return digest.hexdigest()
 
 
-def folder_documents(folder: Path, languages: list[str]) -> Iterator[dict]:
-    """Yield the texts {language, article_id, text} of `<language>/**`: .txt, .md, .jsonl, .parquet, and code.
+def folder_documents(folder: Path, languages: list[str], report: dict | None = None) -> Iterator[dict]:
+    """Yield the texts {language, article_id, text} of a folder's languages; what it may hold: data/README.md.
 
     The article id is the path under the language's folder: without its ending, so that a.txt and a.md can be
-    translations of one another, but with it for code, where a.c and a.h are two files. A row of .jsonl or
-    .parquet has `text` and, if given, `article_id`. Empty texts are left out. Raises CorpusUnavailable before
-    any is read if a language has no file, ValueError that names a file that is binary, not UTF-8, or not rows
-    with a text.
+    translations of one another, but with it for code, where a.c and a.h are two files. A row has its own id,
+    or file and number. What is left out goes into `report` as {language: `LanguageFiles.describe`}, without
+    one into the log. Raises CorpusUnavailable before any is read if a language has no file, ValueError that
+    names file and place of what is damaged, or of two articles with one id.
     """
-    missing = [language for language in languages if not list_files(folder / language)]
-    if missing:
-        held = sorted(path.name for path in folder.glob("[A-Za-z]*") if list_files(path))
-        raise CorpusUnavailable(f"languages: {', '.join(missing)} without texts in {folder}; it holds: "
-                                f"{', '.join(held) or 'nothing'}")
-    for language in languages:
-        for path in list_files(folder / language):
-            name = path.relative_to(folder / language)
-            name = (name if language in CODE_LANGUAGES else name.with_suffix("")).as_posix()
-            for number, row in enumerate(read_rows(path)):
-                if not row["text"].strip():
-                    log.warning("%s: row %d is empty and left out", path, number + 1)
-                    continue
-                article_id = row.get("article_id")
-                if article_id is None:
-                    article_id = f"{name}:{number}" if path.suffix in (".jsonl", ".parquet") else name
-                if broken := BROKEN.search(f"{article_id}{row['text']}"):
-                    fault = "zero bytes, so it is binary and not text" if broken[0] == "\0" else (
-                        f"{broken[0]!r} in its text or id, half a character, so it is not UTF-8")
-                    shown = str(path).encode(errors="replace").decode()
-                    raise ValueError(f"{shown}: row {number + 1} holds {fault}; move it out of the folder")
-                yield {"language": language, "article_id": str(article_id), "text": row["text"]}
-
-
-def read_rows(path: Path) -> list[dict]:
-    """Return a file's rows, each with a `text`; ValueError if it is damaged, not UTF-8, or without texts."""
-    kind = "Parquet" if path.suffix == ".parquet" else f"UTF-8 {path.suffix[1:]}"
-    try:
-        if path.suffix == ".parquet":
-            rows = pyarrow.parquet.read_table(path).to_pylist()
+    for files in find_files(Path(folder), languages):
+        places: dict[str, str] = {}
+        for path in track(files.files, f"read {files.language}", len(files.files)):
+            for place, article_id, text in file_articles(files, path):
+                if article_id in places:
+                    raise ValueError(
+                        f"article_id={article_id!r} stands more than once in language {files.language!r} of "
+                        f"corpus 'folder:{printable(folder)}': {places[article_id]} and {place}; ids must be "
+                        "unique")
+                places[article_id] = place
+                yield {"language": files.language, "article_id": article_id, "text": text}
+        about = files.describe()
+        if report is None:
+            log_reading({files.language: about})
         else:
-            rows = [{"text": path.read_text(encoding="utf-8-sig")}]
-        if path.suffix == ".jsonl":  # not splitlines(): JSON allows some of its line ends within a string
-            rows = [json.loads(line) for line in rows[0]["text"].split("\n") if line.strip()]
-    except (UnicodeError, json.JSONDecodeError, RecursionError, pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as {kind}: {error}") from None
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise ValueError(f"{path}: row {number} is not allowed; every row must have a text that is a "
-                             'string, such as {"text": "..."}')
-    return rows
+            report[files.language] = about
+
+
+def log_reading(report: dict[str, dict]) -> None:
+    """Say in the log how lone files are read and what was left out, a line a reason and language."""
+    for language, about in report.items():
+        for line in describe_reading(language, about):
+            log.warning("%s", line)
+
+
+def file_articles(files: LanguageFiles, path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield (place, article id, text) of a file's rows in the language; notes what is empty or of others."""
+    where, name, is_rows = printable(path), files.article_of(path), ending_of(path) in ROWS
+    try:
+        rows = read_rows(path, files.is_lines)
+    except NoRows:
+        if ending_of(path) != ".json":
+            raise
+        rows = None  # some program's settings
+    spoken, language, is_shared = languages_of(rows or []), usual_name(files.language), files.is_shared
+    for number, (place, row) in enumerate(rows or []):
+        if language in spoken and usual_name(str(row.get("language"))) != language:
+            if not is_shared:
+                files.leave_out(OTHER_ROWS, f"{printable(path.name)}: {place}")
+        elif row["text"].strip():
+            default = ":".join(filter(None, (name, str(number)))) if is_rows else name or "all"
+            article_id = read_id(row, where, place) or default
+            yield f"{where}: {place}" if place else where, article_id, row["text"]
+        elif place:
+            files.leave_out(EMPTY_ROWS, f"{printable(path.name)}: {place}")
+    if not rows or not any(place or row["text"].strip() for place, row in rows):
+        files.leave_out(NO_ROWS if rows is None else EMPTY, path)

@@ -18,6 +18,7 @@ from mome.data.copies import find_copies
 from mome.data.ids import PLAIN, hash_tokenizer
 from mome.data.tokenizer import bytes_per_token, encode, equal_text, train_tokenizer
 from mome.languages import CODE_LANGUAGES
+from mome.progress import track
 from mome.store import hash_text, read_json
 
 BALANCE_TRIES = 20
@@ -125,11 +126,24 @@ def select_documents(documents: pd.DataFrame, *, common_articles: bool, validati
                          columns=["step", "language", "articles", "characters"])
     for language, split in product(languages, SPLITS):
         if not ((selected.language == language) & (selected.split == split)).any():
-            story = ", ".join(f"{step} {len(texts[step, language])}" for step in stages)
-            raise ValueError(f"language {language!r} has no {split} article ({story}); give more text, an "
-                             f"article of lines of its own for each split ({validation_fraction=}, "
-                             f"{test_fraction=})")
+            counts = {step: len(texts[step, language]) for step in stages}
+            raise ValueError(explain_lack(language, split, counts, removed) +
+                             f" ({validation_fraction=}, {test_fraction=})")
     return selected, {"steps": steps, "removed": removed, "copies": copies}
+
+
+def explain_lack(language: str, split: str, counts: dict[str, int], removed: pd.DataFrame) -> str:
+    """Return why a language has none in a split, from {step: its articles} and what cleaning removed."""
+    story = ", ".join(f"{step} {count}" for step, count in counts.items())
+    lines = removed.set_index("language").untranslated_lines.get(language, 0)
+    if counts["read"] < len(SPLITS):
+        hint = (f"train, validation and test need one each, and it has {counts['read']} in all; give one "
+                "file an article, or one file a language in which line n is article n")
+    elif lines and not counts["cleaned"]:
+        hint = f"all its text, {lines} lines, stands in another language, too; give translations, not copies"
+    else:
+        hint = "give more text, an article of lines of its own for each split"
+    return f"language {language!r} has no {split} article ({story}): {hint}"
 
 
 def build_dataset(documents: pd.DataFrame, folder: Path, *, vocab_size: int, context: int,
@@ -183,9 +197,9 @@ def cut_pieces(documents: pd.DataFrame, tokenizer: PreTrainedTokenizerFast, at_m
     Seed and article id draw the place: about the same one in all translations.
     """
     is_held_out = documents.split != "train"
-    rows = zip(documents.text, documents.article_id, is_held_out, strict=True)
+    rows = list(zip(documents.text, documents.article_id, is_held_out, strict=True))
     return [cut_piece(text, hash_fraction(f"piece:{seed}:{name}"), tokenizer, at_most) if held_out else text
-            for text, name, held_out in rows]
+            for text, name, held_out in track(rows, "cut held-out articles", len(rows))]
 
 
 def cut_piece(text: str, place: float, tokenizer: PreTrainedTokenizerFast, at_most: int) -> str:

@@ -13,7 +13,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from mome.data.clean import WORD
 from mome.data.ids import PLAIN
-from mome.progress import track
+from mome.progress import Progress, progress, track
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}  # ids 0, 1, 2
 N_BYTE_TOKENS = 256 + len(SPECIAL_TOKENS)  # the smallest vocabulary: every byte a token, no merge
@@ -26,11 +26,20 @@ def train_tokenizer(texts, vocab_size: int, exact: bool = True) -> PreTrainedTok
     tokenizer.pre_tokenizer, tokenizer.decoder = pieces, decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS.values()),
                                   initial_alphabet=pieces.alphabet(), show_progress=False)
-    tokenizer.train_from_iterator((part for text in texts for part in LONG_RUN.split(text)), trainer)
+    texts = list(texts)
+    with progress("train the tokenizer", len(texts)) as shown:  # here: it is read in a thread of its own
+        tokenizer.train_from_iterator(cut_runs(texts, shown), trainer)
     found = tokenizer.get_vocab_size()
     if exact and found < vocab_size:
         raise ValueError(f"vocab_size={vocab_size} is larger than the text supports; at most {found} here")
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", **SPECIAL_TOKENS)
+
+
+def cut_runs(texts: list[str], shown: Progress):
+    """Yield all of the texts, runs without a break in pieces, and move on by one for each text."""
+    for text in texts:
+        yield from LONG_RUN.split(text)
+        shown.update()
 
 
 def bytes_per_token(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
@@ -77,8 +86,9 @@ def compare_tokenizers(tokenizers: dict, documents: pd.DataFrame) -> pd.DataFram
     Columns: tokenizer, vocab_size, language, tokens_per_word (fertility; `clean.WORD`), bytes_per_token,
     character_coverage (share of characters, white space aside, that are one token), megabytes_per_second.
     """
-    rows, groups = [], documents.groupby("language", sort=False).text
-    for (name, tokenizer), (language, texts) in product(tokenizers.items(), groups):
+    pairs = list(product(tokenizers.items(), documents.groupby("language", sort=False).text))
+    rows = []
+    for (name, tokenizer), (language, texts) in track(pairs, "compare tokenizers", len(pairs)):
         started = time.perf_counter()
         n_tokens = sum(len(ids) for ids in tokenizer(list(texts), **PLAIN)["input_ids"])
         seconds = time.perf_counter() - started

@@ -56,19 +56,21 @@ class Corpus(Recipe):
         import pandas as pd
 
         from mome.data.corpora import read_documents
-        from mome.data.folder import hash_folder
+        from mome.data.folder import corpus_folder, hash_folder, log_reading
 
-        scratch = folder / "stream"
-        if self.path and hash_folder(Path(self.path), self.languages) != self.files_sha256:
+        scratch, report, path = folder / "stream", {}, corpus_folder(self.path) if self.path else None
+        if path and hash_folder(path, self.languages) != self.files_sha256:
             raise ValueError(f"corpus={self.label!r} has changed since this was planned; plan again")
         documents = pd.DataFrame(read_documents(
             self.source, list(self.languages), self.characters or 0, bool(self.common_articles), scratch,
-            Path(self.path) if self.path else None))
+            path, report))
+        log_reading(report)
         documents.to_parquet(folder / "documents.parquet", compression="zstd")
         shutil.rmtree(scratch, ignore_errors=True)
         counts = documents.groupby("language").text.agg(
             articles="count", characters=lambda texts: int(texts.str.len().sum()))
-        return counts.to_dict("index")
+        return {language: {**row, **report.get(language, {})}
+                for language, row in counts.to_dict("index").items()}
 
     def open(self):
         """Return the table of documents."""

@@ -1,9 +1,9 @@
 """What every experiment starts from: a scale, languages and a corpus that was found. It fills recipes."""
 
 import functools
+import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from mome import store
 from mome.checks import check_shares
@@ -55,15 +55,16 @@ def check_text(corpus: Corpus, common_articles: bool, context: int) -> None:
     Each needs an article and a row of tokens, of a byte at least. What a fetched corpus or a large folder
     holds shows when it is read.
     """
-    from mome.data.folder import folder_documents, list_files
+    from mome.data.files import describe_reading
+    from mome.data.folder import corpus_folder, find_files, folder_documents
     from mome.languages import CODE_LANGUAGES
 
-    root = Path(corpus.path)
-    files = [path for language in corpus.languages for path in list_files(root / language)]
+    root, languages = corpus_folder(corpus.path), list(corpus.languages)
+    files = {path for found in find_files(root, languages) for path in found.files} if corpus.path else ()
     if not corpus.path or sum(path.stat().st_size for path in files) > LARGE_BYTES:
         return
     sizes: dict[str, dict[str, int]] = {language: {} for language in corpus.languages}
-    for row in folder_documents(root, list(corpus.languages)):
+    for row in folder_documents(root, languages, report := {}):
         sizes[row["language"]][row["article_id"]] = len(row["text"].encode())
     natural = [name for name in sizes if name not in CODE_LANGUAGES]
     common = set.intersection(*(set(sizes[name]) for name in natural)) if natural else set()
@@ -71,10 +72,12 @@ def check_text(corpus: Corpus, common_articles: bool, context: int) -> None:
         counted = common if common_articles and name in natural else articles
         n_bytes, least = sum(articles[article] for article in counted), len(SPLITS) * context
         if len(counted) < len(SPLITS) or n_bytes < least:
+            reading = "".join(f"; {line}" for line in describe_reading(name, report[name]))
             shared = f" that all of {', '.join(natural)} have" if counted is common and natural[1:] else ""
             raise ValueError(f"corpus={corpus.label!r} has too little text: language {name!r} has "
                              f"{len(counted)} articles{shared} with {n_bytes} bytes, and {len(SPLITS)} "
-                             f"articles with {least} bytes are needed, for the splits and context={context}")
+                             f"articles with {least} bytes are needed, for the splits and "
+                             f"context={context}{reading}")
 
 
 def find_corpus(corpus: str, languages: list[str], scale: Scale, refresh: bool = False) -> tuple[Corpus, str]:
@@ -125,7 +128,7 @@ def make_corpus(source: str, languages: list[str], scale: Scale, snapshot: str =
     if source.startswith("folder:") or source == "mini":
         path = corpus_folder(source)
         return Corpus(source.partition(":")[0], languages, files_sha256=hash_folder(path, languages),
-                      path=str(path.resolve()))
+                      path=os.fsencode(path.resolve()).decode())
     streamed = {"common_articles": scale.common_articles,
                 "characters": scale.tokens_per_language * BYTES_PER_TOKEN} if source == "wiki40b" else {}
     snapshot, versions = snapshot or time.strftime("%Y-%m-%d"), source_versions(source, languages)

@@ -169,13 +169,14 @@ def find_added(setting, language: str, corpus: str = "auto") -> Data:
     `auto` is the setting's own source where it has the language, else `mini`. Raises ValueError for a
     language that the setting has already or that no such corpus has.
     """
-    from mome.data.folder import corpus_folder, list_files
+    from mome.data.files import find_language
+    from mome.data.folder import corpus_folder
     from mome.languages import check_corpus, corpus_languages, split_corpus
     from mome.recipes.setting import check_text, find_corpus
 
     def has_language(name: str) -> bool:
         known = corpus_languages(name)
-        return any(list_files(corpus_folder(name) / language)) if known is None else language in known
+        return language in known if known else bool(find_language(corpus_folder(name), language).files)
 
     if language in setting.languages:
         raise ValueError(f"added_language={language!r} is not allowed; the models know "

@@ -28,7 +28,7 @@ def texts_of(cleaned: pd.DataFrame) -> dict:
 @pytest.mark.parametrize("text, expected", [
     ("e\u0301te\u0301", "\u00e9t\u00e9"), ("\u1100\u1161", "가"), ("a\r\nb\rc\n", "a\nb\nc\n"),
     ("a\r\n\r\nb", "a\n\nb"),
-    ("a\u2028b\u2029c\x85d", "a\nb\nc\nd"), ("a\0b\x07c\x7fd", "abcd"), ("\ufeffa\ufeffb", "ab"),
+    ("a\u2028b\u2029c\x85d", "a\nb\nc\nd"), ("a\0b\x07c\x7fd\x1a", "a b c d"), ("\ufeffa\ufeffb", "ab"),
     ("soft\u00adhyphen zero\u200bwidth", "softhyphen zerowidth"), ("a\ud83db\ude00c", "abc"), ("", ""),
     ("e\u200b\u0301", "\u00e9"),
     # a form feed or vertical tab glues no words together, and goes beside white space

@@ -195,6 +195,20 @@ def test_the_card_names_source_and_licence_of_text_and_code_and_no_path(data_pat
         assert all(re.fullmatch(r"- [\w ]+: .{5,}\. Licence: .{3,}\.", line) for line in lines), lines
 
 
+def test_the_card_says_what_was_read_and_left_out_of_a_folder_and_nothing_so_of_another_corpus(data_path):
+    left_out = {"hidden": {"count": 1_203, "first": ["fr/.a", "fr/.b"]},
+                "empty": {"count": 1, "first": ["fr/c"]}}
+    said = "all.txt, its one file, has 3 lines: line n is article n"
+    notes = {"en": {"files": 1, "said": said, "left_out": {}},
+             "fr": {"files": 12, "said": "", "left_out": left_out}, "it": {"files": 7}}
+    removed = data_card(data_path, {**corpus_of(), "notes": notes}).partition("## What was removed")[2]
+    assert [line for line in removed.split("\n") if line.startswith("-")] == [
+        "- English: 1 file read", f"- English: {said}",
+        "- French: 12 files read", "- French: 1,203 left out, hidden: fr/.a, fr/.b, ...",
+        "- French: 1 left out, empty: fr/c"]
+    assert " read\n" not in data_card(data_path, corpus_of())
+
+
 @pytest.mark.parametrize("languages, sources", [(["en", "no"], ["Natural"]), (["py"], ["Code"])])
 def test_a_card_of_text_alone_or_code_alone_names_no_other_and_loads(documents, tmp_path, languages, sources):
     documents = documents.replace({"language": {"de": "no"}})  # Norwegian, which YAML would take for false

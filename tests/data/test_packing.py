@@ -487,7 +487,9 @@ def test_sizes_that_the_text_does_not_give_are_refused_and_nothing_is_written(
 @pytest.mark.parametrize("texts, said", [
     ({("en", "a"): "one", ("en", "b"): "two"}, r"language 'en' has no \w+ article \(read 2, .* dropped 2\)"),
     ({(language, name): f"text {name}" for language in ("en", "fr") for name in "abcdef"},
-     r"language 'en' has no train article \(read 6, aligned 6, cleaned 0, copies dropped 0\).* its own"),
+     r"'en' has no train article \(read 6, aligned 6, cleaned 0, copies dropped 0\): all its text, 6 lines,"),
+    ({(language, "all"): f"text of {language}" for language in ("en", "fr")},
+     r"no \w+ article .*: train, validation and test need one each, and it has 1 in all; give one file an"),
     ({("en", name): f"same for all\nand {name}" for name in "abcd"}
      | {("fr", name): "c'est tout" for name in "abcd"},
      r"language 'en' has no \w+ article \(read 4, aligned 4, cleaned 1")])

@@ -1,5 +1,7 @@
 """The shared tokenizer and how it compares with others."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,11 +13,13 @@ from mome.data.tokenizer import (
     bytes_per_token,
     compare_tokenizers,
     comparison_tokenizers,
+    cut_runs,
     encode,
     equal_text,
     token_text,
     train_tokenizer,
 )
+from mome.progress import heard_by, progress
 
 LANGUAGES = ["en", "fr", "de", "py"]
 TEXTS = ["", "a", "plain words", "  two  spaces, and a trailing one ", "Don't you 've 're , . ! ?",
@@ -121,6 +125,19 @@ def test_a_run_without_a_break_is_cut_where_the_time_to_learn_it_would_explode()
         assert 500 <= bytes_per_token(learned).max() <= 1_000
     # what has no such run is learned as it is
     assert bytes_per_token(train_tokenizer(["x" * 512], 300, exact=False)).max() == 512
+
+
+def test_nothing_of_a_run_is_lost_or_glued_where_it_is_cut_and_a_bar_moves_by_texts():
+    chinese = "".join(chr(0x4e00 + number % 3_000) for number in range(60_000))
+    texts = [chinese, "a " * 3_000, "", f"x{' ' * 5_000}y", chinese[:999]]
+    reports = []
+    with heard_by(reports.append), progress("", len(texts)) as shown:
+        parts = [list(cut_runs([text], shown)) for text in texts]
+    assert ["".join(part) for part in parts] == texts and shown.done == len(texts)
+    assert max(len(run) for part in parts for piece in part for run in re.findall(r"\S+|\s+", piece)) == 1_000
+    with heard_by(reports.append):
+        train_tokenizer(texts, 300, exact=False)
+    assert [(report["text"], report["total"]) for report in reports[-1:]] == [("train the tokenizer", 5)]
 
 
 def test_the_vocabulary_is_learned_from_equal_parts_of_each_language():
