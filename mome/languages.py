@@ -73,25 +73,25 @@ def corpus_languages(corpus: str) -> list[str] | None:
     return list(dict.fromkeys(language for name in names for language in CORPUS_LANGUAGES[name]))
 
 
-def check_languages(languages, available=None, name: str = "languages") -> list[str]:
+def check_languages(languages, available=None, what: str = "languages") -> list[str]:
     """Return `languages` as a list; ValueError for none, repeats, one not `available` or no folder's name."""
     if isinstance(languages, str):
         languages = [part.strip() for part in languages.split(",")]
     languages = list(languages) if isinstance(languages, tuple) else languages
     if not isinstance(languages, list) or not languages or not all(
-            isinstance(each, str) and re.fullmatch(r"[A-Za-z][\w+-]*", each) for each in languages):
-        raise ValueError(f"{name}={languages!r} is not allowed; give a list such as ['en', 'fr', "
+            isinstance(name, str) and re.fullmatch(r"[A-Za-z][\w+-]*", name) for name in languages):
+        raise ValueError(f"{what}={languages!r} is not allowed; give a list such as ['en', 'fr', "
                          "'de', 'py'], names of letters, digits, _, + and -")
-    for each in languages:
-        if usual_name(each) in CODE_LANGUAGES - {each}:  # as prose it would be cleaned, and parse no longer
-            raise ValueError(f"{name}={languages!r} is not allowed; {each!r} is called {usual_name(each)!r} "
-                             "here, whatever its folder is called")
+    for name in languages:
+        if usual_name(name) in CODE_LANGUAGES - {name}:  # as prose it would be cleaned, and parse no longer
+            raise ValueError(f"{what}={languages!r} is not allowed; {name!r} is called "
+                             f"{usual_name(name)!r} here, whatever its folder is called")
     if taken := TABLE_WORDS.intersection(languages):
-        raise ValueError(f"{name}={languages!r} is not allowed; tables use {min(taken)!r} otherwise")
+        raise ValueError(f"{what}={languages!r} is not allowed; tables use {min(taken)!r} otherwise")
     if len(set(map(usual_name, languages))) != len(languages):
-        raise ValueError(f"{name}={languages!r} repeats a language; every language may stand once")
-    for language in languages if available is not None else []:
-        check_choice(name, language, available)
+        raise ValueError(f"{what}={languages!r} repeats a language; every language may stand once")
+    for name in languages if available is not None else []:
+        check_choice(what, name, available)
     return list(languages)
 
 
@@ -101,34 +101,34 @@ def folder_path(corpus: str) -> Path:
     return Path(path).expanduser()
 
 
-def check_folder(corpus: str, name: str = "corpus") -> None:
+def check_folder(corpus: str, what: str) -> None:
     """Raise ValueError unless `folder:PATH` is a folder that holds something."""
     inside = "with one sub-folder per language"
     if corpus == "folder:PATH":
-        raise ValueError(f"{name}={corpus!r} is not allowed; put your own folder after folder:, {inside}")
+        raise ValueError(f"{what}={corpus!r} is not allowed; put your own folder after folder:, {inside}")
     try:
         folder = folder_path(corpus)
         is_folder = corpus != "folder:" and folder.is_dir()
         is_empty = is_folder and not any(folder.iterdir())
         os.fsencode(folder.resolve()).decode()
     except UnicodeError:
-        raise ValueError(f"{name}={corpus!r} is not allowed; the folder's path is not UTF-8") from None
+        raise ValueError(f"{what}={corpus!r} is not allowed; the folder's path is not UTF-8") from None
     except (OSError, RuntimeError, ValueError) as error:  # of the home of nobody, of a zero byte
-        raise ValueError(f"{name}={corpus!r} cannot be read: {error}") from None
+        raise ValueError(f"{what}={corpus!r} cannot be read: {error}") from None
     if not is_folder:
-        raise ValueError(f"{name}={corpus!r}: there is no folder {folder}; give folder:PATH {inside}")
+        raise ValueError(f"{what}={corpus!r}: there is no folder {folder}; give folder:PATH {inside}")
     if is_empty:
-        raise ValueError(f"{name}={corpus!r}: {folder} holds no files; expected <language>/**/*.txt, "
+        raise ValueError(f"{what}={corpus!r}: {folder} holds no files; expected <language>/**/*.txt, "
                          ".md, .py, .jsonl or .parquet")
 
 
-def check_corpus(corpus: str, name: str = "corpus") -> None:
+def check_corpus(corpus: str, what: str = "corpus") -> None:
     """Raise ValueError unless `corpus` is known, a fetched one maybe by its date, or a folder with files."""
     source, snapshot = split_corpus(corpus) if isinstance(corpus, str) else (corpus, "")
     if isinstance(corpus, str) and corpus.startswith("folder:"):
-        check_folder(corpus, name)
+        check_folder(corpus, what)
         return
-    check_choice(name, source, CORPORA)
+    check_choice(what, source, CORPORA)
     if "@" in corpus and (source not in FETCHED or not re.fullmatch(r"\d{4}-\d\d-\d\d", snapshot)):
-        raise ValueError(f"{name}={corpus!r} is not allowed; a snapshot is a date, of {', '.join(FETCHED)} "
+        raise ValueError(f"{what}={corpus!r} is not allowed; a snapshot is a date, of {', '.join(FETCHED)} "
                          "only, for example help@2026-11-25")
