@@ -153,8 +153,7 @@ class ModularStage(Training):
 def check_order(order, languages) -> list[str]:
     """Return the order of training, the languages' own for an empty one; each stands once, at least two."""
     name, order = ("order", order) if order else ("languages", list(languages))
-    order = check_languages(order, languages, name)
-    if len(order) < max(2, len(languages)):
+    if len(order := check_languages(order, languages, name)) < max(2, len(languages)):
         raise ValueError(f"{name}={order!r} is not allowed; give two or more, each of {', '.join(languages)}")
     return order
 
