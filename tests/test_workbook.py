@@ -12,6 +12,7 @@ import nbformat
 import pytest
 import yaml
 
+import mome
 from mome.config import notebook_paths, repository
 from mome.figures.style import set_style
 from mome.plan import make_plan
@@ -34,6 +35,13 @@ def test_the_five_notebooks_of_the_workbook_are_there():
     assert [path.stem for path in NUMBERED][:5] == [
         "01_dataset_creation", "02_router_comparison", "03_kd_alpha", "04_moe_variants",
         "05_catastrophic_forgetting"]
+
+
+def test_the_citation_names_this_version_the_licence_and_the_paper():
+    cited = yaml.safe_load((repository() / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["version"], cited["license"]) == (mome.__version__, "MIT")
+    assert cited["preferred-citation"]["url"] == "https://arxiv.org/abs/2407.19610"
+    assert f"## {mome.__version__}\n" in (repository() / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_what_jupyterlab_writes_when_it_saves_a_notebook_is_taken_out_by_the_hook(tmp_path):
