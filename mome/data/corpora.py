@@ -58,8 +58,8 @@ def read_documents(source: str, languages: list[str], characters: int, common_ar
     """Yield the documents of help, wiki40b, reference, mini, or folder: the texts under the path `folder`.
 
     `characters` caps the hub's stream per language, `scratch` keeps what it has read, and `report` takes what
-    `folder_documents` tells. Raises ValueError
-    when two documents of a language share an article id, CorpusUnavailable when a language has none.
+    `folder_documents` tells. Raises ValueError when two documents of a language share an article id,
+    CorpusUnavailable when a language has none.
     """
     check_choice("source", source, (*CORPUS_LANGUAGES, "folder"))
     languages = check_languages(languages, CORPUS_LANGUAGES.get(source))
