@@ -8,6 +8,7 @@ import time
 from mome.config import is_batch
 
 SECONDS_BETWEEN_LOG_LINES, LOG_WIDTH = 20, 160
+CLEAR = "\r\033[K"  # of a terminal's line
 
 
 def say(text: str) -> None:
@@ -33,7 +34,7 @@ class Board:
         """Take {"name", "title", "state"}, progress {"name", "done", "total", "note"} or {"name", "said"}."""
         name = event["name"]
         if "said" in event:
-            say(event["said"])
+            say(f"{CLEAR if self.is_watched else ''}{event['said']}")
         if event.get("state") in ("built", "failed"):
             self.running.pop(name, None)
             self.done += event["state"] == "built"
@@ -51,7 +52,7 @@ class Board:
             self.show(f"<b>built {self.done} of {self.total}</b> · {clock}{left}<table>{rows}</table>")
         elif self.is_watched:
             text = "" if is_last else line[:shutil.get_terminal_size().columns - 1]
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            print(f"{CLEAR}{text}", end="", file=sys.stderr, flush=True)
         elif not is_last and time.monotonic() - self.drawn > SECONDS_BETWEEN_LOG_LINES:
             self.drawn = time.monotonic()
             say(line[:LOG_WIDTH])

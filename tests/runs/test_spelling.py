@@ -66,6 +66,14 @@ def test_in_a_kernel_what_nobody_chose_suits_the_languages_and_what_papermill_wa
     assert (variables["language"], variables["imbalance"]) == ("fr", [2.0])  # a person's edit stays
 
 
+def test_a_cell_of_papermills_never_beats_an_edit_of_the_parameters_unseen(toy, enter, capsys):
+    cell = find_cell(toy, "parameters").replace("x: int = 1", "x: int = 7")  # edited in an executed copy
+    variables = enter(cell, "# Parameters\nx = 5\nact = 'work'\n")
+    variables |= declared_parameters(toy) | {"x": 5}
+    assert start_run("09_toy", **{name: variables[name] for name in declared_parameters(toy)}).values["x"] == 5
+    assert "the cell '# Parameters' sets x=5 over the cell above it" in capsys.readouterr().err
+
+
 def test_the_usual_values_are_the_notebooks_own_and_change_nothing_for_their_languages(capsys):
     for path in notebook_paths():
         declared = declared_parameters(path)
