@@ -70,7 +70,8 @@ def test_a_cell_of_papermills_never_beats_an_edit_of_the_parameters_unseen(toy, 
     cell = find_cell(toy, "parameters").replace("x: int = 1", "x: int = 7")  # edited in an executed copy
     variables = enter(cell, "# Parameters\nx = 5\nact = 'work'\n")
     variables |= declared_parameters(toy) | {"x": 5}
-    assert start_run("09_toy", **{name: variables[name] for name in declared_parameters(toy)}).values["x"] == 5
+    given = {name: variables[name] for name in declared_parameters(toy)}
+    assert start_run("09_toy", **given).values["x"] == 5
     assert "the cell '# Parameters' sets x=5 over the cell above it" in capsys.readouterr().err
 
 
