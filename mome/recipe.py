@@ -145,15 +145,24 @@ def to_plain(value, name: Callable = lambda recipe: recipe.name):
 
 def collect(needs) -> list[Recipe]:
     """Return the recipes within any nesting of dicts, lists and tuples, each once, in order."""
-    if isinstance(needs, Recipe):
-        return [needs]
-    if not isinstance(needs, dict | list | tuple | None):
-        raise ValueError(f"needs hold {needs!r}, which is no recipe; give recipes in dicts and lists")
     found: dict[str, Recipe] = {}
-    for item in needs.values() if isinstance(needs, dict) else needs or []:
-        for recipe in collect(item):
-            found.setdefault(recipe.name, recipe)
+    for _, recipe in walk_needs(needs):
+        found.setdefault(recipe.name, recipe)
     return list(found.values())
+
+
+def walk_needs(needs, keys: tuple = ()) -> Iterator[tuple[tuple, Recipe]]:
+    """Yield (keys of the dicts that hold it, a tuple's parts each, recipe); ValueError for what is none."""
+    if isinstance(needs, Recipe):
+        yield keys, needs
+    elif isinstance(needs, dict):
+        for key, value in needs.items():
+            yield from walk_needs(value, keys + (key if isinstance(key, tuple) else (key,)))
+    elif isinstance(needs, list | tuple | None):
+        for value in needs or ():
+            yield from walk_needs(value, keys)
+    else:
+        raise ValueError(f"needs hold {needs!r}, which is no recipe; give recipes in dicts and lists")
 
 
 def list_ancestors(recipes: list[Recipe], is_end: Callable = lambda recipe: False) -> Iterator[Recipe]:

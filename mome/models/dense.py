@@ -16,7 +16,6 @@ class GPT2LMHeadModel(ContextEnd, modeling_gpt2.GPT2LMHeadModel):
 
     def __init__(self, config):
         super().__init__(config)
-        self.loss_type = "ForCausalLM"  # which transformers reads off other names, and warns here
         self.generation_config.use_cache = True  # the configuration's False is meant for training
         self.loss_type = "ForCausalLM"  # which it is; the Trainer counts labels by it, and asks names alone
 

@@ -59,9 +59,11 @@ def check_text(corpus: Corpus, common_articles: bool, context: int) -> None:
     from mome.data.folder import corpus_folder, find_files, folder_documents
     from mome.languages import CODE_LANGUAGES
 
+    if not corpus.path:
+        return
     root, languages = corpus_folder(corpus.path), list(corpus.languages)
-    files = {path for found in find_files(root, languages) for path in found.files} if corpus.path else ()
-    if not corpus.path or sum(path.stat().st_size for path in files) > LARGE_BYTES:
+    files = {path for found in find_files(root, languages) for path in found.files}
+    if sum(path.stat().st_size for path in files) > LARGE_BYTES:
         return
     sizes: dict[str, dict[str, int]] = {language: {} for language in corpus.languages}
     for row in folder_documents(root, languages, report := {}):

@@ -4,7 +4,7 @@ import json
 import shlex
 from dataclasses import dataclass, field
 
-from mome.recipe import Recipe, collect, list_ancestors
+from mome.recipe import Recipe, collect, list_ancestors, walk_needs
 from mome.runs.grid import format_value, list_points
 from mome.runs.needs import read_needs
 from mome.store import NotBuilt, list_manifests
@@ -101,18 +101,6 @@ def list_arms(needs) -> list[Arm]:
         if recipe.name in arms and keys and keys not in arms[recipe.name].keys:
             arms[recipe.name].keys.append(keys)
     return list(arms.values())
-
-
-def walk_needs(needs, keys: tuple = ()):
-    """Yield (keys, recipe) of the recipes within dicts and lists."""
-    if isinstance(needs, Recipe):
-        yield keys, needs
-    elif isinstance(needs, dict):
-        for key, value in needs.items():
-            yield from walk_needs(value, keys + (key if isinstance(key, tuple) else (key,)))
-    else:
-        for value in needs or ():
-            yield from walk_needs(value, keys)
 
 
 def find_stored(text: str) -> str:
