@@ -1,24 +1,43 @@
-"""Where things lie: checkout, folder that is built into; whether a person is watching; how many cores."""
+"""Where things lie: checkout or workplace, folder that is built into; whether a person is watching; how many cores."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 FIGURE_DPI = 150
 
 
+def is_checkout() -> bool:
+    """True when this code runs in its checkout (or an unpacked sdist), False when a wheel was installed."""
+    return (Path(__file__).parents[1] / "pyproject.toml").is_file()
+
+
 def repository() -> Path:
-    """Return the checkout that holds `notebooks/` and `data/mini/`; FileNotFoundError without it."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / "notebooks").is_dir():
-        raise FileNotFoundError(
-            f"no notebooks beside {root}: install the workbook from its checkout with `pip install -e .`")
-    return root
+    """Return the folder of `notebooks/`, `data/mini/`, `figures/laptop/`: the checkout, or a wheel's copies."""
+    here = Path(__file__).resolve().parent
+    return here.parent if is_checkout() else here / "workbook"
+
+
+@cache
+def find_workplace() -> Path:
+    """Return where an installed package works: the nearest folder, from the current one upwards, that holds
+    the workbook's notebooks (a kernel of JupyterLab starts beside its notebook), else the current one."""
+    first = "notebooks/01_dataset_creation.ipynb"
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / first).is_file()), here)
 
 
 def home() -> Path:
-    """Return the folder under which everything is built: `MOME_HOME` when set, else the checkout."""
-    override = os.environ.get("MOME_HOME")
-    return Path(override).expanduser().resolve() if override else repository()
+    """Return the folder under which everything is built: `MOME_HOME` when set, else the checkout, else, of an
+    installed package, the workplace."""
+    if override := os.environ.get("MOME_HOME"):
+        return Path(override).expanduser().resolve()
+    return repository() if is_checkout() else find_workplace()
+
+
+def notebooks_dir() -> Path:
+    """Return the folder of the notebooks that are run: the checkout's, else the copies under `home()`."""
+    return (repository() if is_checkout() else home()) / "notebooks"
 
 
 def store_dir() -> Path:
@@ -31,7 +50,7 @@ def runs_dir() -> Path:
 
 def notebook_paths(is_numbered: bool = False) -> list[Path]:
     """Return the notebooks in the order of their names; only the numbered ones make up a run of all."""
-    return sorted((repository() / "notebooks").glob(f"{'[0-9][0-9]_' if is_numbered else '[!.]'}*.ipynb"))
+    return sorted(notebooks_dir().glob(f"{'[0-9][0-9]_' if is_numbered else '[!.]'}*.ipynb"))
 
 
 def is_batch() -> bool:

@@ -8,7 +8,7 @@ import sys
 
 import mome
 from mome.checks import check_range, is_sentence
-from mome.cli import bench, build, export, run, runs
+from mome.cli import bench, build, export, lab, run, runs
 
 
 def main(words: list[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(words: list[str] | None = None) -> int:
         prog="mome", description="MoME workbook: modular language models from a multilingual teacher.")
     parser.add_argument("--version", action="version", version=mome.__version__)
     commands = parser.add_subparsers(required=True)
-    for add in (run.add_run, build.add_data, build.add_train, bench.add_bench, runs.add_runs,
+    for add in (run.add_run, lab.add_lab, build.add_data, build.add_train, bench.add_bench, runs.add_runs,
                 export.add_export):
         add(commands)
     values = vars(parser.parse_args(words))

@@ -8,6 +8,7 @@ from tempfile import TemporaryFile
 
 from mome import engine
 from mome.checks import check_writable
+from mome.cli.lab import bring_notebooks
 from mome.cli.values import add_command, add_parameters, add_workers, read_pairs, read_parameters, read_sweep
 from mome.config import runs_dir, store_dir
 from mome.plan import describe_plan, make_plan
@@ -48,6 +49,7 @@ def add_run(commands) -> None:
 
 
 def run_command(only: str, out: str, dry_run: bool, workers: int, scheduler: str, **given) -> int:
+    bring_notebooks()
     parameters = read_parameters(**given)
     names = [part.strip() for part in only.split(",") if part.strip()]
     folder = Path(out) if out else fresh_folder(parameters.get("scale", "laptop"))
@@ -56,11 +58,13 @@ def run_command(only: str, out: str, dry_run: bool, workers: int, scheduler: str
 
 
 def plan_command(notebooks: list[str], workers: int, **given) -> None:
+    bring_notebooks()
     planned = plan_run(notebooks, read_parameters(**given), runs_dir() / "planned")
     print(describe_plan(make_plan(planned), workers or engine.count_workers()))
 
 
 def sweep_command(what: str, pairs: list[str], out: str, dry_run: bool, workers: int, scheduler: str) -> int:
+    bring_notebooks()
     spec = {"notebooks": [{"notebook": what, "grid": read_pairs(pairs, is_grid=True)}]}
     if Path(what).suffix in (".yaml", ".yml"):
         if pairs:

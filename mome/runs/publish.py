@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mome.config import repository
+from mome.config import is_checkout, repository
 from mome.runs.compare import read_metrics, short_name
 from mome.runs.drawing import save_figure
 from mome.runs.meter import COMMAND, read_command
@@ -24,6 +24,9 @@ def publish(out: Path | None = None) -> list[Path]:
     Notebooks that the run does not hold stay as they are. Raises ValueError for a run of another scale, for a
     folder without finished notebooks and for a README without its marks, before anything is written.
     """
+    if not is_checkout():
+        raise ValueError(f"package={str(repository().parent)!r} is installed; publish writes figures and README "
+                         "of a checkout, so run it in one, installed with `pip install -e .`")
     readme = repository() / "README.md"
     text = readme.read_text(encoding="utf-8")
     marked = re.search(r"<!-- claims -->.*<!-- /claims -->", text, flags=re.DOTALL)
