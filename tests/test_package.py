@@ -1,12 +1,15 @@
-"""The wheel, as it is built here, and what an installed package does in an empty folder."""
+"""The lock, the wheel as it is built here, and what an installed package does in an empty folder."""
 
 import json
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from mome.cli.main import main
 from mome.config import repository
@@ -74,6 +77,22 @@ def test_a_kernel_beside_its_notebook_finds_the_workplace_and_names_data_as_a_ch
     expected[0] = str(tmp_path / "notebooks")
     told = run_there(installed, tmp_path, "-c", tell, MOME_HOME=expected[0])
     assert json.loads(told.stdout) == expected
+
+
+def test_the_lock_holds_an_allowed_version_of_every_dependency_and_nothing_of_cuda():
+    locked = {}
+    for line in (repository() / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            pinned = Requirement(line)
+            locked.setdefault(canonicalize_name(pinned.name), []).append(str(pinned.specifier)[2:])
+            assert str(pinned.specifier).startswith("=="), line
+    project = tomllib.loads((repository() / "pyproject.toml").read_text())["project"]
+    for line in [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]:
+        asked = Requirement(line)
+        found = locked.get(canonicalize_name(asked.name), [])
+        assert found, f"{line}: not in the lock; run `make lock`"
+        assert all(version in asked.specifier for version in found), f"{line}: {found}; run `make lock`"
+    assert not [name for name in locked if name.startswith(("nvidia-", "cuda-", "triton"))]
 
 
 def test_lab_opens_jupyterlab_on_the_notebooks_with_what_stands_behind_the_dashes(monkeypatch, own_home):
