@@ -1,4 +1,4 @@
-"""Where things lie: checkout or workplace, folder that is built into; whether a person is watching; how many cores."""
+"""Where things lie: checkout, workplace, what is built; whether a person is watching; how many cores."""
 
 import os
 from functools import cache
@@ -13,7 +13,7 @@ def is_checkout() -> bool:
 
 
 def repository() -> Path:
-    """Return the folder of `notebooks/`, `data/mini/`, `figures/laptop/`: the checkout, or a wheel's copies."""
+    """Return the folder of `notebooks/`, `data/mini/`, `figures/laptop/`: the checkout, or a wheel's."""
     here = Path(__file__).resolve().parent
     return here.parent if is_checkout() else here / "workbook"
 

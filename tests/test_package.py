@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from itertools import chain
 
 import pytest
 from packaging.requirements import Requirement
@@ -52,7 +53,7 @@ def test_a_wheel_holds_every_module_and_all_that_commands_read(installed):
             assert copy.read_bytes() == path.read_bytes(), path
 
 
-def test_an_installed_package_plans_in_an_empty_folder_on_copies_that_it_never_overwrites(installed, tmp_path):
+def test_an_installed_package_plans_in_an_empty_folder_on_copies_it_never_overwrites(installed, tmp_path):
     first = run_there(installed, tmp_path, *PLAN)
     assert "copied into" in first.stderr and "0 there" in first.stdout
     names = {path.name for path in (repository() / "notebooks").iterdir() if path.is_file()}
@@ -87,7 +88,7 @@ def test_the_lock_holds_an_allowed_version_of_every_dependency_and_nothing_of_cu
             locked.setdefault(canonicalize_name(pinned.name), []).append(str(pinned.specifier)[2:])
             assert str(pinned.specifier).startswith("=="), line
     project = tomllib.loads((repository() / "pyproject.toml").read_text())["project"]
-    for line in [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]:
+    for line in [*project["dependencies"], *chain(*project["optional-dependencies"].values())]:
         asked = Requirement(line)
         found = locked.get(canonicalize_name(asked.name), [])
         assert found, f"{line}: not in the lock; run `make lock`"

@@ -25,9 +25,9 @@ def bring_notebooks() -> None:
 def add_lab(commands) -> None:
     parser = add_command(
         commands, "lab", lab_command, "open JupyterLab on the notebooks",
-        "What stands behind -- goes to JupyterLab: mome lab -- --no-browser --port 8900. An installed package "
-        "first copies its notebooks into ./notebooks, where they are not there yet; what they build lands "
-        "beside them, or under MOME_HOME.")
+        "What stands behind -- goes to JupyterLab: mome lab -- --no-browser --port 8900. An installed "
+        "package first copies its notebooks into ./notebooks, where they are not there yet; what they build "
+        "lands beside them, or all of it under MOME_HOME.")
     parser.add_argument("options", nargs="*", help="options of `jupyter lab`, behind --")
 
 

@@ -21,12 +21,13 @@ def publish(out: Path | None = None) -> list[Path]:
     """Make figures and README's claims from the reference, once a finished run took its place; return what
     was written.
 
-    Notebooks that the run does not hold stay as they are. Raises ValueError for a run of another scale, for a
-    folder without finished notebooks and for a README without its marks, before anything is written.
+    Notebooks that the run does not hold stay as they are. Raises ValueError outside of a checkout, for a
+    run of another scale, for a folder without finished notebooks and for a README without its marks, before
+    anything is written.
     """
     if not is_checkout():
-        raise ValueError(f"package={str(repository().parent)!r} is installed; publish writes figures and README "
-                         "of a checkout, so run it in one, installed with `pip install -e .`")
+        raise ValueError(f"package={str(repository().parent)!r} is installed; publish writes figures and "
+                         "README of a checkout, so run it in one, installed with `pip install -e .`")
     readme = repository() / "README.md"
     text = readme.read_text(encoding="utf-8")
     marked = re.search(r"<!-- claims -->.*<!-- /claims -->", text, flags=re.DOTALL)

@@ -31,5 +31,5 @@ def built(monkeypatch):
 def workbook(monkeypatch, tmp_path):
     """A workbook of two toys, 08_first and 09_toy."""
     (tmp_path / "notebooks").mkdir()
-    monkeypatch.setattr("mome.config.repository", lambda: tmp_path)
+    monkeypatch.setattr("mome.config.notebooks_dir", lambda: tmp_path / "notebooks")
     return [toys.write_toy(tmp_path / "notebooks", name) for name in ("08_first", "09_toy")]

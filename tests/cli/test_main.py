@@ -116,7 +116,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(monkeypatch, cap
 
 
 @pytest.mark.parametrize("command", [
-    "run", "plan", "sweep", "data", "train", "bench", "runs", "report", "clean", "publish"])
+    "run", "plan", "sweep", "lab", "data", "train", "bench", "runs", "report", "clean", "publish"])
 def test_each_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

@@ -102,7 +102,7 @@ def workbook(make_toy, tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     for name in ("03_kd_alpha", "04_moe", "rates"):
         make_toy(name=name).rename(tmp_path / "notebooks" / f"{name}.ipynb")
-    monkeypatch.setattr("mome.config.repository", lambda: tmp_path)
+    monkeypatch.setattr("mome.config.notebooks_dir", lambda: tmp_path / "notebooks")
     return tmp_path / "notebooks"
 
 
