@@ -37,8 +37,9 @@ lowest: $(VENV)/bin/uv
 	$(UV) install --quiet --python $(VENV)-lowest --no-deps -e .
 	$(VENV)-lowest/bin/python -m pytest
 
+# LAB holds options for JupyterLab, such as --no-browser.
 lab: $(VENV)/installed
-	$(VENV)/bin/mome lab
+	$(VENV)/bin/mome lab -- --LabApp.default_url=/lab/tree/01_dataset_creation.ipynb $(LAB)
 
 # Every package, for all platforms and Pythons. What is there and still fits stays; `make lock LOCK=--upgrade` takes the newest.
 # CUDA's packages are left out: the build of torch that has it names its own, exactly.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from mome.config import is_checkout, repository
+from mome.config import repository
 from mome.store import read_json, write_json
 
 SAMPLE_SECONDS, COMMAND = 3.0, "command.json"
@@ -75,8 +75,6 @@ def count_cpu_seconds() -> float:
 
 def find_commit() -> str | None:
     """Return the checkout's commit, with "changed" where files differ from it; None outside of git."""
-    if not is_checkout():  # a repository around an installed package is another's
-        return None
     with suppress(OSError, subprocess.CalledProcessError):
         asked = [subprocess.run(["git", *words], cwd=repository(), capture_output=True, text=True, check=True)
                  for words in (["rev-parse", "--short", "HEAD"],
