@@ -29,6 +29,10 @@ def runs_dir() -> Path:
     return home() / "runs"
 
 
+def tracker_dir() -> Path:
+    return home() / "tracker"
+
+
 def notebook_paths(is_numbered: bool = False) -> list[Path]:
     """Return the notebooks in the order of their names; only the numbered ones make up a run of all."""
     return sorted((repository() / "notebooks").glob(f"{'[0-9][0-9]_' if is_numbered else '[!.]'}*.ipynb"))

@@ -54,14 +54,16 @@ class Run:
         (self.folder / part).mkdir(parents=True, exist_ok=True)
         return self.folder / part
 
-    def build(self, needs) -> None:
+    def build(self, needs, tracker: str = "") -> None:
         """Build what is missing of the needs, within a command nothing: there all was built before.
+
+        A `tracker`, such as tensorboard (by default MOME_TRACKER), follows the trainings.
 
         The names of the needs stay with the run, and `mome clean` leaves them.
         """
         note_needs(self.open_folder(), needs)
         if not os.environ.get("MOME_NOTEBOOK"):
-            engine.build(needs)
+            engine.build(needs, tracker=tracker)
             return
         plan = make_plan(needs)
         excused = engine.find_excused(plan)
