@@ -258,7 +258,7 @@ def read_result(future) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def run_task(spec: str, path: str, version: str, parents: list[dict], tracker: str) -> dict:
+def run_task(spec: str, path: str, version: str, parents: list[dict], tracker: str = "") -> dict:
     """Build a recipe in a worker; return {"name", "error", "is_optional"}, the error empty when it is there.
 
     Gives its places back while another command builds the same; ends early when nobody wants it any more.
