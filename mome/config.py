@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-FIGURE_DPI = 150
+FIGURE_DPI, WORKER_THREADS = 150, 1
 
 
 def repository() -> Path:

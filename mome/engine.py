@@ -17,7 +17,7 @@ from unittest.mock import patch
 from mome import store
 from mome.board import Board, say
 from mome.checks import describe_error
-from mome.config import count_workers, home, list_cores, read_count, store_dir
+from mome.config import WORKER_THREADS, count_workers, home, list_cores, read_count, store_dir
 from mome.plan import Plan, describe_plan, make_plan
 from mome.progress import heard_by
 from mome.recipe import list_ancestors, read_spec, write_spec
@@ -33,8 +33,8 @@ SETTINGS = {
     "distributed.scheduler.http.routes": [], "distributed.worker.http.routes": [],  # nothing is served
     "distributed.admin.system-monitor.log-length": 60}
 # Set before a worker starts, or libraries would have chosen their threads already.
-ENVIRONMENT = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, "MOME_BATCH": 1,
-               "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_DISABLE_PROGRESS_BARS": 1,
+ENVIRONMENT = {**{f"{name}_NUM_THREADS": WORKER_THREADS for name in ("OMP", "MKL", "OPENBLAS")},
+               "MOME_BATCH": 1, "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_DISABLE_PROGRESS_BARS": 1,
                "HF_HUB_DISABLE_PROGRESS_BARS": 1, "TRANSFORMERS_VERBOSITY": "error",
                # A task runs in a thread, whose memory glibc would give back after every step and fetch again.
                "MALLOC_ARENA_MAX": 1, "MALLOC_TRIM_THRESHOLD_": 2**30, "MALLOC_MMAP_THRESHOLD_": 2**25}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from mome.config import count_workers, list_cores, repository
+from mome.config import WORKER_THREADS, count_workers, list_cores, repository
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "scikit-learn", "accelerate", "numpy",
             "matplotlib", "seaborn")
@@ -25,10 +25,10 @@ def tell_provenance() -> dict:
     """Return what a record keeps of where it was made; quick, and what cannot be found is None or empty.
 
     Keys: commit (with "changed"), lock (SHA-256 of the locked versions), unlocked (packages installed in
-    another version), machine, workers (things built at a time), threads (of this process).
+    another version), machine, workers (things built at a time), threads (of each worker).
     """
     return {**describe_code(), "machine": describe_machine(), "workers": count_workers(),
-            "threads": count_threads()}
+            "threads": WORKER_THREADS}
 
 
 @functools.cache
@@ -141,7 +141,7 @@ def describe_provenance(entry: dict) -> str:
         return ""
     parts = [told["processor"], "{cores} of {cores_of_machine} cores".format_map(told)]
     for name, form in (("memory_gb", "{} GB of memory"), ("gpu", "{}"), ("system", "{}"),
-                       ("python", "Python {}"), ("threads", "threads in a process: {}")):
+                       ("python", "Python {}"), ("threads", "threads of a worker: {}")):
         parts += [form.format(told[name])] if name in told else []
     lock = f"Versions are those of the lock {told['lock']}" if "lock" in told else "No lock of versions"
     but = f", but {told['unlocked']}" if "unlocked" in told else ""

@@ -21,9 +21,9 @@ def check_tracker(name: str) -> str:
 
         installed = sorted(map(str, get_available_trackers()))
         if name not in installed:
-            raise ValueError(f"tracker={name!r} is not allowed; of those that accelerate knows "
-                             f"({', '.join(sorted(LOGGER_TYPE_TO_CLASS))}) are installed: "
-                             f"{', '.join(installed) or 'none'}")
+            known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
+            raise ValueError(f"tracker={name!r} is not allowed; installed here: "
+                             f"{', '.join(installed) or 'none'}; accelerate knows: {known}")
     return name
 
 

@@ -96,3 +96,4 @@ def test_a_built_thing_tells_its_commit_and_machine(own_home):
     folder = store.keep("toy-000000000000", {"kind": "toy"}, lambda folder: None)
     manifest = store.read_manifest(folder)
     assert (manifest["commit"], manifest["machine"]) == (describe_code()["commit"], describe_machine())
+    assert manifest["threads"] == 1

@@ -107,7 +107,7 @@ def test_what_is_not_installed_or_unknown_is_refused_before_anything_starts(stud
         assert main([*words, "--tracker", "tensorbored"]) == 2
         error = capsys.readouterr().err
         assert error.startswith("mome: tracker='tensorbored' is not allowed;") and error.count("\n") == 1
-        assert "wandb" in error and "are installed: tensorboard" in error
+        assert "wandb" in error and "installed here: tensorboard" in error
     monkeypatch.setenv("MOME_TRACKER", "wandb")
     with pytest.raises(ValueError, match="tracker='wandb' is not allowed"):
         engine.build(student)
