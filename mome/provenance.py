@@ -33,10 +33,16 @@ def tell_provenance() -> dict:
 
 @functools.cache
 def describe_code() -> dict:
-    """Return commit, lock and unlocked, found once: this process runs what it has loaded."""
+    """Return commit, lock and unlocked, found once a process."""
     lock = read_lock()
-    return {"commit": find_commit(), "lock": sha256(lock).hexdigest() if lock else None,
+    return {"commit": own_commit(), "lock": sha256(lock).hexdigest() if lock else None,
             "unlocked": list_unlocked(lock.decode(errors="replace"))}
+
+
+@functools.cache
+def own_commit() -> str | None:
+    """Return the commit of this code, asked once a process: that of what it has loaded."""
+    return find_commit()
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mome.config import store_dir
-from mome.provenance import count_threads, describe_code, describe_machine, versions
+from mome.provenance import count_threads, describe_machine, own_commit, versions
 
 _checked: set[Path] = set()
 CHECKPOINT = "checkpoint.safetensors"
@@ -198,7 +198,7 @@ def keep(name: str, about: Mapping, fill: Callable[[Path], dict | None], goes_on
         write_json(aside / "manifest.json", {
             **about, "notes": notes or {}, "contents": list_contents(aside), "is_resumed": is_resumed,
             "seconds": seconds, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions(),
-            "commit": describe_code()["commit"], "machine": describe_machine(), "threads": count_threads()})
+            "commit": own_commit(), "machine": describe_machine(), "threads": count_threads()})
         os.replace(aside, folder_of(name))
         return folder_of(name)
 

@@ -14,6 +14,7 @@ from mome.provenance import (
     describe_provenance,
     find_commit,
     list_unlocked,
+    own_commit,
     spread_provenance,
     tell_provenance,
 )
@@ -22,10 +23,10 @@ from mome.provenance import (
 @pytest.fixture
 def anew():
     """Look again at what is found once a process, now and after the test."""
-    for look in (describe_code, describe_machine):
+    for look in (describe_code, describe_machine, own_commit):
         look.cache_clear()
     yield
-    for look in (describe_code, describe_machine):
+    for look in (describe_code, describe_machine, own_commit):
         look.cache_clear()
 
 
@@ -95,5 +96,5 @@ def test_many_other_versions_are_told_in_a_short_line():
 def test_a_built_thing_tells_its_commit_and_machine(own_home):
     folder = store.keep("toy-000000000000", {"kind": "toy"}, lambda folder: None)
     manifest = store.read_manifest(folder)
-    assert (manifest["commit"], manifest["machine"]) == (describe_code()["commit"], describe_machine())
+    assert (manifest["commit"], manifest["machine"]) == (own_commit(), describe_machine())
     assert manifest["threads"] == 1
