@@ -87,6 +87,7 @@ def test_a_training_that_goes_on_from_before_what_was_told_tells_no_step_twice(t
     assert_told(student.name, student.history())
 
 
+@pytest.mark.filterwarnings("ignore:.*no supported trackers")
 def test_a_tracker_that_fails_is_left_with_one_warning_and_the_training_ends(student, monkeypatch, caplog):
     weights, _ = train_anew(student)
 
