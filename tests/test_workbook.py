@@ -16,6 +16,7 @@ import mome
 from mome.config import notebook_paths, repository
 from mome.figures.style import set_style
 from mome.plan import make_plan
+from mome.provenance import versions
 from mome.recipe import collect
 from mome.runs import CLAIMS
 from mome.runs.drawing import save_figure
@@ -23,7 +24,6 @@ from mome.runs.needs import read_needs
 from mome.runs.parameters import check_parameters
 from mome.runs.publish import publish
 from mome.runs.reference import read_reference
-from mome.store import versions
 
 PATHS, NUMBERED = notebook_paths(), notebook_paths(is_numbered=True)
 SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 9_000, "teacher_tokens": 20_000,

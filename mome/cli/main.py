@@ -9,6 +9,7 @@ import sys
 import mome
 from mome.checks import check_range, is_sentence
 from mome.cli import bench, build, export, lab, run, runs
+from mome.tracker import check_tracker
 
 
 def main(words: list[str] | None = None) -> int:
@@ -27,6 +28,7 @@ def main(words: list[str] | None = None) -> int:
         check_range("workers", values.get("workers", 0), 0, 256, whole=True)
         if not re.fullmatch(r"((tcp://)?[^\s/:]+:\d+)?", values.get("scheduler", "")):
             raise ValueError(f"scheduler={values['scheduler']!r} is not allowed; write tcp://10.0.0.1:8786")
+        check_tracker(values.get("tracker", ""))
         signal.signal(signal.SIGINT, interrupt_once)
         code = values.pop("call")(**values) or 0
         sys.stdout.flush()

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from mome.config import FIGURE_DPI, notebook_paths
 from mome.evaluate.claims import describe_part
+from mome.provenance import describe_provenance
 from mome.runs import CLAIMS
 from mome.runs.compare import compare_runs, find_differences, read_metrics, read_runs, short_name
 from mome.runs.meter import read_command
@@ -23,13 +24,14 @@ MOST_LINES = 200  # of a table that are shown
 def write_report(out: Path) -> Path:
     """Write `report.html` on the runs in a folder, and return its path."""
     out = Path(out).resolve()
-    entries, runs = read_metrics(out), read_runs([out])
+    entries, runs, command = read_metrics(out), read_runs([out]), read_command(out)
     is_sweep = len(runs) > len({entry["notebook"] for entry in entries})
     pages = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
     write_text(out / "report.html", pages.get_template("report.html").render(
         run=out.name, sections=[make_section(entry, entries) for entry in entries],
         table=write_table(compare_runs(runs)) if is_sweep else "", remarks=list_remarks(runs),
-        claims=list_claims(entries), head=describe_command(read_command(out), entries),
+        claims=list_claims(entries), head=describe_command(command, entries),
+        machine=describe_provenance(command or dict(*entries[:1])),
         config=json.dumps([[entry["notebook"], entry["parameters"], entry.get("versions")]
                            for entry in entries], indent=1)))
     return out / "report.html"
