@@ -33,8 +33,9 @@ lowest:
 	$(VENV)-lowest/bin/uv pip install --quiet --python $(VENV)-lowest --no-deps -e .
 	$(VENV)-lowest/bin/python -m pytest
 
+# LAB holds options for JupyterLab, such as --no-browser.
 lab: $(VENV)/installed
-	$(VENV)/bin/jupyter lab notebooks
+	$(VENV)/bin/jupyter lab notebooks --LabApp.default_url=/lab/tree/01_dataset_creation.ipynb $(LAB)
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
