@@ -27,7 +27,8 @@ def read(name):
     ".binder/postBuild", ".devcontainer/devcontainer.json", ".github/workflows/ci.yml", "Dockerfile",
     "README.md", "CONTRIBUTING.md", ".github/PULL_REQUEST_TEMPLATE.md"])
 def test_what_is_asked_of_make_the_makefile_makes(name):
-    text, targets = (ROOT / name).read_text(encoding="utf-8"), re.findall(r"^([a-z]+):", read("Makefile"), re.M)
+    text = (ROOT / name).read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z]+):", read("Makefile"), re.M)
     asked = re.findall(r"(?:^|[`\"] ?|: |RUN |&& )make\W+([a-z]+)", text, re.M)
     assert asked and set(asked) <= set(targets)
 
