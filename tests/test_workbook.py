@@ -40,7 +40,7 @@ def test_the_five_notebooks_of_the_workbook_are_there():
 def test_the_citation_names_this_version_the_licence_and_the_paper():
     cited = yaml.safe_load((repository() / "CITATION.cff").read_text(encoding="utf-8"))
     assert (cited["version"], cited["license"]) == (mome.__version__, "MIT")
-    assert cited["preferred-citation"]["url"] == "https://arxiv.org/abs/2407.19610"
+    assert [paper["url"] for paper in cited["references"]] == ["https://arxiv.org/abs/2407.19610"]
     assert f"## {mome.__version__}\n" in (repository() / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
@@ -82,7 +82,7 @@ def test_a_notebook_keeps_to_the_house_rules(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert 25 <= len(notebook.cells) <= 48
+    assert (25 if path in NUMBERED else 10) <= len(notebook.cells) <= 48
     tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
     assert tags.count("parameters") == tags.count("needs") == 1
     lengths = sorted(len(cell.source.splitlines()) for cell in cells)
