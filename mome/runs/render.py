@@ -1,0 +1,88 @@
+"""Notebooks as web pages, one file each: figures and formulas inside, no script, nothing from elsewhere."""
+
+from pathlib import Path
+
+import nbformat
+from jinja2 import pass_context
+from latex2mathml.converter import convert
+from markupsafe import Markup
+from nbconvert.exporters import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from pygments.formatters import HtmlFormatter
+
+from mome.config import notebook_paths
+from mome.runs.compare import find_in_runs
+from mome.runs.report import find_heading, load_page, page_of, write_report
+from mome.store import write_text
+
+ACTIVE = {"application/javascript", "application/vnd.jupyter.widget-view+json"}  # dead without a kernel
+
+
+class FormulaRenderer(IPythonRenderer):
+    """Markdown to HTML with formulas as MathML, which browsers draw themselves."""
+
+    def inline_math(self, body: str) -> str:
+        return convert(body)
+
+    def block_math(self, body: str) -> str:
+        return convert(body, display="block")
+
+
+class CellExporter(HTMLExporter):
+    """A notebook's cells as HTML, without the page around them."""
+
+    @pass_context
+    def markdown2html(self, context, source: str) -> str:
+        return MarkdownWithMath(FormulaRenderer(escape=False, exclude_anchor_links=True)).render(source)
+
+
+def render_run(run: Path) -> Path:
+    """Write `html/` in the folder of a run or a sweep, a page an executed notebook, and the report anew.
+
+    Returns the index of the pages. Raises ValueError, before anything is written, for a folder without
+    executed notebooks and for a file that is no notebook.
+    """
+    found = {page_of(path.parent, run): path for path in find_in_runs([run], "executed.ipynb")}
+    if not found:
+        raise ValueError(f"run={str(run)!r} holds no executed notebook; give the folder of `mome run`")
+    index = write_pages(found, f"Run {run.resolve().name}", "../report.html")
+    write_report(run)
+    return index
+
+
+def render_workbook(out: Path) -> Path:
+    """Write a page a notebook of the workbook, not executed, and return the index of the pages."""
+    return write_pages({out / f"{path.stem}.html": path for path in notebook_paths()}, "Not executed", "")
+
+
+def write_pages(notebooks: dict[Path, Path], about: str, report: str) -> Path:
+    """Write {page: notebook}, all into one folder, and an index, whose path is returned."""
+    titles = {page.stem: find_heading(path) for page, path in notebooks.items()}
+    texts = {page: write_page(path, titles[page.stem], about, titles) for page, path in notebooks.items()}
+    index = next(iter(notebooks)).with_name("index.html")
+    texts[index] = load_page("notebooks.html").render(about=about, titles=titles, report=report)
+    index.parent.mkdir(parents=True, exist_ok=True)
+    for page, text in texts.items():
+        write_text(page, text)
+    return index
+
+
+def write_page(path: Path, title: str, about: str, names) -> str:
+    """Return a notebook as a page, on which the `names` of others in its prose are links."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except (nbformat.ValidationError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged or no notebook ({str(error).splitlines()[0]})") from None
+    for number, cell in enumerate(notebook.cells):
+        cell.metadata.setdefault("alt", f"figure of cell {number}")
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not ACTIVE & {*output.get("data", ())}]
+    exporter = CellExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    cells, _ = exporter.from_notebook_node(notebook)
+    for name in names:
+        cells = cells.replace(f"<code>{name}</code>", f'<a href="{name}.html">{name}</a>')
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight")
+                   for style in ("default", "github-dark"))
+    return load_page("notebook.html").render(title=title, about=about, cells=Markup(cells),
+                                             light=Markup(light), dark=Markup(dark))
