@@ -25,7 +25,7 @@ class FormulaRenderer(IPythonRenderer):
         return convert(body)
 
     def block_math(self, body: str) -> str:
-        return convert(body, display="block")
+        return f'<span class="formula">{convert(body, display="block")}</span>'
 
 
 class CellExporter(HTMLExporter):

@@ -83,7 +83,7 @@ def test_the_report_is_one_page_that_holds_all_and_escapes_what_a_run_says(tmp_p
         '<td class="verdict cannot-tell">cannot tell</td><td>&lt;b&gt;t&lt;/b&gt; $1',
         "part &lt;one&gt;: cannot tell. by 1 | 2", CLAIMS["C1"]))
     assert "<script>" not in page and "&lt;i&gt;200&lt;/i&gt;" not in page
-    assert "http" not in page and "<h2>Runs</h2>" not in page
+    assert "://" not in page and "<h2>Runs</h2>" not in page
 
 
 def test_the_report_of_a_sweep_tells_its_runs_apart_and_names_those_that_failed(tmp_path):
