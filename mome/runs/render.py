@@ -45,29 +45,35 @@ def render_run(run: Path) -> Path:
     found = {page_of(path.parent, run): path for path in find_in_runs([run], "executed.ipynb")}
     if not found:
         raise ValueError(f"run={str(run)!r} holds no executed notebook; give the folder of `mome run`")
-    index = write_pages(found, f"Run {run.resolve().name}", "../report.html")
+    notebooks = {page.stem: path for page, path in found.items()}
+    index = write_pages(next(iter(found)).parent, make_pages(
+        notebooks, f"Run {run.resolve().name}", {"../report.html": "report"}))
     write_report(run)
     return index
 
 
 def render_workbook(out: Path) -> Path:
     """Write a page a notebook of the workbook, not executed, and return the index of the pages."""
-    return write_pages({out / f"{path.stem}.html": path for path in notebook_paths()}, "Not executed", "")
+    return write_pages(out, make_pages({path.stem: path for path in notebook_paths()}, "Not executed", {}))
 
 
-def write_pages(notebooks: dict[Path, Path], about: str, report: str) -> Path:
-    """Write {page: notebook}, all into one folder, and an index, whose path is returned."""
-    titles = {page.stem: find_heading(path) for page, path in notebooks.items()}
-    texts = {page: write_page(path, titles[page.stem], about, titles) for page, path in notebooks.items()}
-    index = next(iter(notebooks)).with_name("index.html")
-    texts[index] = load_page("notebooks.html").render(about=about, titles=titles, report=report)
-    index.parent.mkdir(parents=True, exist_ok=True)
-    for page, text in texts.items():
-        write_text(page, text)
-    return index
+def write_pages(out: Path, pages: dict[str, str]) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in pages.items():
+        write_text(out / f"{name}.html", text)
+    return out / "index.html"
 
 
-def write_page(path: Path, title: str, about: str, names) -> str:
+def make_pages(notebooks: dict[str, Path], about: str, links: dict[str, str]) -> dict[str, str]:
+    """Return {name: page} of {name: notebook}, and their "index" with `links`, {address: words}."""
+    titles = {name: find_heading(path) for name, path in notebooks.items()}
+    exporter = CellExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter.register_filter("clean_html", lambda code: code)  # pygments has escaped it
+    pages = {name: make_page(exporter, path, titles[name], about, titles) for name, path in notebooks.items()}
+    return pages | {"index": load_page("notebooks.html").render(about=about, titles=titles, links=links)}
+
+
+def make_page(exporter: CellExporter, path: Path, title: str, about: str, names) -> str:
     """Return a notebook as a page, on which the `names` of others in its prose are links."""
     try:
         notebook = nbformat.read(path, as_version=4)
@@ -78,7 +84,6 @@ def write_page(path: Path, title: str, about: str, names) -> str:
         cell.metadata.setdefault("alt", f"figure of cell {number}")
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not ACTIVE & {*output.get("data", ())}]
-    exporter = CellExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
     cells, _ = exporter.from_notebook_node(notebook)
     for name in names:
         cells = cells.replace(f"<code>{name}</code>", f'<a href="{name}.html">{name}</a>')
