@@ -39,7 +39,7 @@ def on_files(files, config):
     for page, content in {**make_guide(), **make_code_pages(), "commands.md": write_commands(),
                           "architecture.md": write_architecture()}.items():
         source = {"abs_src_path": str(content)} if isinstance(content, Path) else {"content": content}
-        files.append(File.generated(config, page, inclusion=InclusionLevel.INCLUDED, **source))
+        files.append(File.generated(config, page, inclusion=InclusionLevel.NOT_IN_NAV, **source))
     return files
 
 
