@@ -98,7 +98,7 @@ def list_modules() -> list[str]:
 
 
 def make_code_pages() -> dict[str, str]:
-    return {f"code/{name}.md": f"# mome.{name}\n\n::: mome.{name}\n" for name in [*list_wings(), *list_modules()]}
+    return {f"code/{name}.md": f"::: mome.{name}\n" for name in [*list_wings(), *list_modules()]}
 
 
 def write_commands() -> str:
@@ -131,7 +131,7 @@ def write_architecture() -> str:
     imports = count_imports()
     graph = networkx.DiGraph(list(imports))
     needed = networkx.transitive_reduction(graph)
-    order = list(networkx.lexicographical_topological_sort(graph))
+    order = [wing for floor in networkx.topological_generations(graph) for wing in sorted(floor)]
     chart = "\n".join(["flowchart TB", *(f"  {a}" for a in order), *(f"  {a} --> {b}" for a, b in needed.edges)])
     table = ["| imports | " + " | ".join(f"[{b}](code/{b}.md)" for b in order) + " |", "| --- " * (len(order) + 1) + "|"]
     table += [f"| [{a}](code/{a}.md) | " + " | ".join(str(imports[a, b] or "") for b in order) + " |" for a in order]
@@ -140,4 +140,4 @@ def write_architecture() -> str:
         "one that it imports; where a chain of arrows leads there already, the direct one is left out.",
         draw_chart(chart),
         "## Every import\n\nHow many files of a wing (row) import something of another (column). A row imports "
-        "only from wings that come after it: there are no circles.", "\n".join(table)]) + "\n"
+        "only from wings that come after it: there are no circles.", '<div class="imports" markdown="1">', "\n".join(table), "</div>"]) + "\n"
