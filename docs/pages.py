@@ -5,6 +5,7 @@ import ast
 import os
 import re
 from collections import Counter
+from html import escape
 from pathlib import Path
 from unittest.mock import patch
 
@@ -83,8 +84,11 @@ def adapt_markdown(text: str) -> str:
 
 
 def draw_chart(source: str) -> str:
-    """Return a Mermaid chart as HTML that needs no script."""
-    return f'<div class="chart">{mermaidx.render(source).svg()}</div>'
+    """Return a Mermaid chart as HTML that needs no script; on a narrow screen it scrolls, and stays legible."""
+    drawn = mermaidx.render(source).svg()
+    least = 0.6 * float(re.search(r'viewBox="\S+ \S+ (\S+)', drawn)[1])
+    drawn = drawn.replace("<svg", f'<svg style="min-width:{least:.0f}px"', 1)
+    return f'<div class="chart">{drawn}</div>'
 
 
 def list_wings() -> list[str]:
@@ -104,12 +108,27 @@ def make_code_pages() -> dict[str, str]:
 def write_commands() -> str:
     """Return the page of every command's help."""
     parser = make_parser()
-    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    with patch.dict(os.environ, {"COLUMNS": "90"}):
-        helps = {"mome": parser.format_help()} | {
-            f"mome {name}": command.format_help() for name, command in commands.choices.items()}
-    return "# Commands\n\n`python -m mome` and, once installed, `mome` are the same.\n\n" + "\n".join(
-        f"## {name}\n\n```text\n{text}```\n" for name, text in helps.items())
+    commands = next(action.choices for action in parser._actions
+                    if isinstance(action, argparse._SubParsersAction))
+    with patch.dict(os.environ, {"COLUMNS": "10000"}):  # usage in one line, which the page folds
+        parts = [write_command(command) for command in commands.values()]
+    return "\n\n".join(["# Commands", f"{parser.description} `mome` and `python -m mome` are the same; so is, "
+                        "in a terminal, `mome COMMAND --help` and what stands here.", *parts]) + "\n"
+
+
+def write_command(parser: argparse.ArgumentParser) -> str:
+    options = [f"- `{describe_option(action)}`: {escape((action.help or '') % vars(action), quote=False)}"
+               for action in parser._actions if action.help != argparse.SUPPRESS and action.dest != "help"]
+    usage = parser.format_usage().removeprefix("usage: ").strip()
+    return "\n\n".join([f"## {parser.prog}", escape(parser.description, quote=False),
+                        f"```{{.text .usage}}\n{usage}\n```", "\n".join(options)])
+
+
+def describe_option(action: argparse.Action) -> str:
+    """Return an option's spellings with what it takes, or an argument's name."""
+    takes = action.metavar or "|".join(action.choices or ()) or action.dest.upper()
+    spelt = ", ".join(action.option_strings)
+    return f"{spelt} {takes}" if spelt and action.nargs != 0 else spelt or action.dest
 
 
 def count_imports() -> Counter:
