@@ -6,7 +6,7 @@ CORPUS ?= auto
 VENV := .venv
 RUN := $(VENV)/bin/python -m mome run --corpus $(CORPUS)
 
-.PHONY: workbook smoke study plan test lowest lab clean
+.PHONY: workbook smoke study plan test lowest lab docs clean
 
 workbook: $(VENV)/installed
 	$(RUN) --scale $(SCALE) --seeds $(SEEDS)
@@ -36,6 +36,9 @@ lowest:
 lab: $(VENV)/installed
 	$(VENV)/bin/jupyter lab notebooks
 
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -43,4 +46,4 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest data/store runs
+	rm -rf $(VENV) $(VENV)-lowest data/store runs site

@@ -26,7 +26,7 @@ def add_runs(commands) -> None:
     render = add_command(commands, "render", render_command, "turn notebooks into web pages, a file each",
                          "A run's executed notebooks land in html/ in its folder, and its report links to "
                          "them; without a run those of the workbook, not executed, in MOME_HOME/runs/html. "
-                         "The pages need no network and hold no script.")
+                         "The pages need no network and run no script.")
     render.add_argument("run", nargs="?", help="its folder, or its name under MOME_HOME/runs")
     render.add_argument("--open", action="store_true", help="open the index in a browser")
     publish = add_command(commands, "publish", publish_command,
