@@ -1,4 +1,4 @@
-"""The pages that MkDocs is given: the checkout's Markdown files, and pages made from its code and notebooks."""
+"""The pages that MkDocs is given: the checkout's Markdown files, and what is made from code and notebooks."""
 
 import argparse
 import ast
@@ -28,11 +28,11 @@ FENCE = re.compile(r"(^```.*?^```$)", flags=re.DOTALL | re.MULTILINE)
 def on_config(config):
     """Take GitHub's anchors, and make the menu."""
     config.mdx_configs["toc"]["slugify"] = slugify(case="lower")
-    guide = {page: page.split("/")[0].removesuffix(".md") for name, page in GUIDE.items() if (ROOT / name).exists()}
+    more = [{Path(page).stem.capitalize(): page} for name, page in [*GUIDE.items()][2:]
+            if (ROOT / name).exists()]
     config.nav = [{"Workbook": "index.md"}, {"Data": "data/index.md"}, {"Commands": "commands.md"},
                   {"Architecture": "architecture.md"},
-                  {"Code": [{name: f"code/{name}.md"} for name in [*list_wings(), *list_modules()]]},
-                  *({name.capitalize(): page} for page, name in list(guide.items())[2:])]
+                  {"Code": [{name: f"code/{name}.md"} for name in [*list_wings(), *list_modules()]]}, *more]
     return config
 
 
@@ -46,12 +46,14 @@ def on_files(files, config):
 
 def make_guide() -> dict[str, str | Path]:
     """Return {place in the site: text or file} of the Markdown files, the notebooks, and all they link to."""
-    found = {f"notebooks/{name}.html": text for name, text in make_pages(
-        {path.stem: path for path in notebook_paths()}, "Not executed", {"../index.html": "Workbook"}).items()}
-    for name, page in GUIDE.items():
-        if (ROOT / name).exists():
-            text = (ROOT / name).read_text(encoding="utf-8")
-            found[page] = adapt_markdown(LINK.sub(lambda link: place(link[1], Path(name).parent, found), text))
+    notebooks = {path.stem: path for path in notebook_paths()}
+    pages = make_pages(notebooks, "Not executed", {"../index.html": "Workbook"})
+    found = {f"notebooks/{name}.html": text for name, text in pages.items()}
+    for path, page in ((ROOT / name, page) for name, page in GUIDE.items()):
+        if path.exists():
+            parts = LINK.split(path.read_text(encoding="utf-8"))  # every second one is a link
+            parts[1::2] = [place(link, path.parent.relative_to(ROOT), found) for link in parts[1::2]]
+            found[page] = adapt_markdown("".join(parts))
     return found
 
 
@@ -63,8 +65,9 @@ def place(link: str, folder: Path, found: dict) -> str:
         target = str(Path(name).with_suffix(".html"))
     elif path.is_dir():
         target = f"{name}/index.md"
-        found[target] = f"# {name}\n\n" + "".join(f"- [{file.name}]({file.name})\n" for file in sorted(path.iterdir()))
-        found |= {f"{name}/{file.name}": file for file in path.iterdir() if file.is_file()}
+        files = {file.name: file for file in sorted(path.iterdir()) if file.is_file()}
+        found[target] = f"# {name}\n\n" + "".join(f"- [{file}]({file})\n" for file in files)
+        found |= {f"{name}/{file}": source for file, source in files.items()}
     elif target == name and path.is_file():
         found[name] = path
     return os.path.relpath(target, folder)
@@ -84,7 +87,7 @@ def adapt_markdown(text: str) -> str:
 
 
 def draw_chart(source: str) -> str:
-    """Return a Mermaid chart as HTML that needs no script; on a narrow screen it scrolls, and stays legible."""
+    """Return a Mermaid chart as HTML that needs no script; on a narrow screen it scrolls."""
     drawn = mermaidx.render(source).svg()
     least = 0.6 * float(re.search(r'viewBox="\S+ \S+ (\S+)', drawn)[1])
     drawn = drawn.replace("<svg", f'<svg style="min-width:{least:.0f}px"', 1)
@@ -112,8 +115,8 @@ def write_commands() -> str:
                     if isinstance(action, argparse._SubParsersAction))
     with patch.dict(os.environ, {"COLUMNS": "10000"}):  # usage in one line, which the page folds
         parts = [write_command(command) for command in commands.values()]
-    return "\n\n".join(["# Commands", f"{parser.description} `mome` and `python -m mome` are the same; so is, "
-                        "in a terminal, `mome COMMAND --help` and what stands here.", *parts]) + "\n"
+    about = f"{parser.description} `mome` is `python -m mome`; `mome COMMAND --help` tells the same."
+    return "\n\n".join(["# Commands", about, *parts]) + "\n"
 
 
 def write_command(parser: argparse.ArgumentParser) -> str:
@@ -151,12 +154,15 @@ def write_architecture() -> str:
     graph = networkx.DiGraph(list(imports))
     needed = networkx.transitive_reduction(graph)
     order = [wing for floor in networkx.topological_generations(graph) for wing in sorted(floor)]
-    chart = "\n".join(["flowchart TB", *(f"  {a}" for a in order), *(f"  {a} --> {b}" for a, b in needed.edges)])
-    table = ["| imports | " + " | ".join(f"[{b}](code/{b}.md)" for b in order) + " |", "| --- " * (len(order) + 1) + "|"]
-    table += [f"| [{a}](code/{a}.md) | " + " | ".join(str(imports[a, b] or "") for b in order) + " |" for a in order]
-    return "# Architecture\n\n" + "\n\n".join([
-        "Drawn from the import statements of `mome` when these pages were made. An arrow leads from a wing to "
-        "one that it imports; where a chain of arrows leads there already, the direct one is left out.",
-        draw_chart(chart),
-        "## Every import\n\nHow many files of a wing (row) import something of another (column). A row imports "
-        "only from wings that come after it: there are no circles.", '<div class="imports" markdown="1">', "\n".join(table), "</div>"]) + "\n"
+    arrows = [f"{a} --> {b}" for a, b in needed.edges]
+    rows = [["imports", *(f"[{b}](code/{b}.md)" for b in order)], ["---"] * (len(order) + 1)]
+    rows += [[f"[{a}](code/{a}.md)", *(str(imports[a, b] or "") for b in order)] for a in order]
+    return "\n\n".join([
+        "# Architecture",
+        "Drawn from the import statements of `mome` when these pages were made. An arrow leads from a wing "
+        "to one that it imports; where a chain of arrows leads there already, the direct one is left out.",
+        draw_chart("\n".join(["flowchart TB", *order, *arrows])),
+        "## Every import",
+        "How many files of a wing (row) import something of another (column). A row imports only from wings "
+        "that come after it: there are no circles.",
+        '<div class="imports" markdown="1">', "\n".join(f"| {' | '.join(row)} |" for row in rows), "</div>"])

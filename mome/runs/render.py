@@ -22,10 +22,17 @@ class FormulaRenderer(IPythonRenderer):
     """Markdown to HTML with formulas as MathML, which browsers draw themselves."""
 
     def inline_math(self, body: str) -> str:
-        return convert(body)
+        return self.draw_formula(body, "inline")
 
     def block_math(self, body: str) -> str:
-        return f'<span class="formula">{convert(body, display="block")}</span>'
+        return f'<span class="formula">{self.draw_formula(body, "block")}</span>'
+
+    def draw_formula(self, body: str, display: str) -> str:
+        """Return MathML; what is no formula, such as prices in dollars, stays as it was typed."""
+        try:
+            return convert(body, display=display)
+        except Exception:  # the library's errors have no common base
+            return self.escape_html(f"${body}$")
 
 
 class CellExporter(HTMLExporter):
