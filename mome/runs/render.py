@@ -1,5 +1,6 @@
 """Notebooks as web pages, one file each: figures and formulas inside, no script, nothing from elsewhere."""
 
+from base64 import b64decode
 from pathlib import Path
 
 import nbformat
@@ -15,6 +16,7 @@ from mome.runs.compare import find_in_runs
 from mome.runs.report import find_heading, load_page, page_of, write_report
 from mome.store import write_text
 
+WIDE = 1000  # pixels, of a figure with several panels
 ACTIVE = {"application/javascript", "application/vnd.jupyter.widget-view+json"}  # dead without a kernel
 
 
@@ -85,12 +87,10 @@ def make_page(exporter: CellExporter, path: Path, title: str, about: str, names)
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
-    except (nbformat.ValidationError, AttributeError) as error:
+        for number, cell in enumerate(notebook.cells):
+            prepare_cell(number, cell)
+    except (nbformat.ValidationError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged or no notebook ({str(error).splitlines()[0]})") from None
-    for number, cell in enumerate(notebook.cells):
-        cell.metadata.setdefault("alt", f"figure of cell {number}")
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not ACTIVE & {*output.get("data", ())}]
     cells, _ = exporter.from_notebook_node(notebook)
     for name in names:
         cells = cells.replace(f"<code>{name}</code>", f'<a href="{name}.html">{name}</a>')
@@ -98,3 +98,14 @@ def make_page(exporter: CellExporter, path: Path, title: str, about: str, names)
                    for style in ("default", "github-dark"))
     return load_page("notebook.html").render(title=title, about=about, cells=Markup(cells),
                                              light=Markup(light), dark=Markup(dark))
+
+
+def prepare_cell(number: int, cell) -> None:
+    """Drop outputs that only a kernel gives life to; let figures of several panels keep their width."""
+    cell.metadata.setdefault("alt", f"figure of cell {number}")
+    if cell.cell_type == "code":
+        cell.outputs = [output for output in cell.outputs if not ACTIVE & {*output.get("data", ())}]
+        for output in cell.outputs:
+            head = b64decode(output.get("data", {}).get("image/png", "")[:32])
+            if int.from_bytes(head[16:20], "big") > WIDE:
+                output.metadata["image/png"] = {"unconfined": True}

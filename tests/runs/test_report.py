@@ -76,7 +76,7 @@ def test_the_report_is_one_page_that_holds_all_and_escapes_what_a_run_says(tmp_p
     path.write_text(json.dumps({"cells": [title]}))
     monkeypatch.setattr("mome.runs.report.notebook_paths", lambda: [path])
     page = write_report(tmp_path / "night").read_text()
-    assert page.count("data:image/png;base64,") == 1 and 'style="width:2.0in"' in page
+    assert page.count("data:image/png;base64,") == 1 and 'style="width:2.0in;' in page
     assert all(text in page for text in (
         "&lt;script&gt;", "A &amp; B", "t: 201 lines, the first 200", "&lt;i&gt;199&lt;/i&gt;", "Run night",
         "61 s",
