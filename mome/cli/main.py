@@ -12,8 +12,8 @@ from mome.cli import bench, build, export, lab, run, runs
 from mome.tracker import check_tracker
 
 
-def main(words: list[str] | None = None) -> int:
-    """Return the exit code. What mome's own code refuses is one line; another error is a traceback."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="mome", description="MoME workbook: modular language models from a multilingual teacher.")
     parser.add_argument("--version", action="version", version=mome.__version__)
@@ -21,7 +21,12 @@ def main(words: list[str] | None = None) -> int:
     for add in (run.add_run, lab.add_lab, build.add_data, build.add_train, bench.add_bench, runs.add_runs,
                 export.add_export):
         add(commands)
-    values = vars(parser.parse_args(words))
+    return parser
+
+
+def main(words: list[str] | None = None) -> int:
+    """Return the exit code. What mome's own code refuses is one line; another error is a traceback."""
+    values = vars(make_parser().parse_args(words))
     if hasattr(sys.stdout, "reconfigure"):  # a card and a path have letters that the C locale lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
