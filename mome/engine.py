@@ -79,7 +79,7 @@ def build(needs, workers: int = 0, scheduler: str = "") -> Plan:
     workers = min(workers or count_workers(), len(plan.missing))
     say(describe_plan(plan, workers))
     store_dir().mkdir(parents=True, exist_ok=True)
-    board = Board(len(plan.missing), plan.wall(workers))
+    board = Board(plan.seconds, plan.wall(workers))
     try:
         with open_client(scheduler, workers) as client:
             failures = carry_out(client, plan, board)
