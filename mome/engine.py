@@ -81,7 +81,7 @@ def build(needs, workers: int = 0, scheduler: str = "", tracker: str = "") -> Pl
     workers = min(workers or count_workers(), len(plan.missing))
     say(describe_plan(plan, workers) + tell_tracker(tracker))
     store_dir().mkdir(parents=True, exist_ok=True)
-    board = Board(len(plan.missing), plan.wall(workers))
+    board = Board(plan.seconds, plan.wall(workers))
     try:
         with open_client(scheduler, workers) as client:
             failures = carry_out(client, plan, board, tracker)
