@@ -11,7 +11,7 @@ UV := $(VENV)/bin/uv pip
 CPU_TORCH := torch==$(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' requirements.txt)
 RUN := $(VENV)/bin/python -m mome run --corpus $(CORPUS)
 
-.PHONY: workbook smoke study plan test lowest lab lock clean
+.PHONY: workbook smoke study plan test lowest lab lock docs clean
 
 workbook: $(VENV)/installed
 	$(RUN) --scale $(SCALE) --seeds $(SEEDS)
@@ -41,6 +41,9 @@ lowest: $(VENV)/bin/uv
 lab: $(VENV)/installed
 	$(VENV)/bin/mome lab -- --LabApp.default_url=/lab/tree/01_dataset_creation.ipynb $(LAB)
 
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+
 # Every package, for all platforms and Pythons. What is there and still fits stays; `make lock LOCK=--upgrade` takes the newest.
 # CUDA's packages are left out: the build of torch that has it names its own, exactly.
 lock: $(VENV)/bin/uv
@@ -63,4 +66,4 @@ endif
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest data/store runs
+	rm -rf $(VENV) $(VENV)-lowest data/store runs site

@@ -8,6 +8,7 @@ import time
 from mome.config import is_batch
 
 SECONDS_BETWEEN_LOG_LINES, LOG_WIDTH = 20, 160
+PRIOR_SECONDS = 10.0  # as if so much had been built as fast as planned
 CLEAR = "\r\033[K"  # of a terminal's line
 
 
@@ -21,29 +22,58 @@ def format_seconds(seconds: float) -> str:
 
 
 class Board:
-    """What is under way: `note` takes the engine's events, `draw` shows it and is called every second."""
+    """What is under way: `note` takes the engine's events, `draw` shows it and is called every second.
 
-    def __init__(self, total: int, seconds: float):
-        self.total, self.expected, self.done = total, seconds, 0
+    `planned` are the seconds that each recipe may take, by name; `wall` those of all on this many workers.
+    """
+
+    def __init__(self, planned: dict[str, float], wall: float):
+        self.total, self.planned, self.wall, self.done = len(planned), planned, wall, 0
         self.running: dict[str, dict] = {}
+        self.ended: dict[str, tuple[float, float]] = {}  # {name: seconds that it took, and was planned for}
         self.started, self.drawn, self.handle = time.monotonic(), 0.0, None
         self.is_lab = not is_batch() and is_notebook()
         self.is_watched = sys.stderr.isatty() and not self.is_lab
 
     def note(self, event: dict) -> None:
         """Take {"name", "title", "state"}, progress {"name", "done", "total", "note"} or {"name", "said"}."""
-        name = event["name"]
+        name, now = event["name"], time.monotonic()
         if "said" in event:
             say(f"{CLEAR if self.is_watched else ''}{event['said']}")
         if event.get("state") in ("built", "failed"):
-            self.running.pop(name, None)
+            task = self.running.pop(name, {})
+            self.ended[name] = self.measure(name, task | {"done": 1, "total": 1}) if task else (0.0, 0.0)
             self.done += event["state"] == "built"
-        else:
-            self.running.setdefault(name, {}).update(event)
+            return
+        task = self.running.setdefault(name, {"since": now})
+        task.update(event)
+        if event.get("state") == "running":  # it has its core
+            task["since"] = now
+        if "done" in event:
+            task.setdefault("resumed", event["done"] / max(1, event["total"]))
+
+    def measure(self, name: str, task: dict) -> tuple[float, float]:
+        """Return a task's seconds so far, and those planned for what it did in them; none where unknown."""
+        if "total" not in task:
+            return 0.0, 0.0
+        part = task["done"] / max(1, task["total"]) - task.get("resumed", 0.0)
+        return time.monotonic() - task["since"], self.planned.get(name, 0.0) * part
+
+    def estimate_left(self) -> float:
+        """Return about how many seconds are left: the plan's, as much longer as all took so far than planned.
+
+        Plans know the speed at which this store was built before; a first GPU may be a thousand times faster.
+        """
+        running = {name: (self.measure(name, task), task) for name, task in list(self.running.items())}
+        times = [*self.ended.values(), *(measured for measured, _ in running.values())]
+        spent, through = (PRIOR_SECONDS + sum(column) for column in zip((0.0, 0.0), *times, strict=True))
+        done = sum(self.planned.get(name, 0.0) for name in self.ended)
+        done += sum(self.planned.get(name, 0.0) * task["done"] / max(1, task["total"])
+                    for name, (_, task) in running.items() if "total" in task)
+        return self.wall * max(0.0, 1 - done / max(1e-9, sum(self.planned.values()))) * spent / through
 
     def draw(self, is_last: bool = False) -> None:
-        spent = time.monotonic() - self.started
-        clock, left = format_seconds(spent), self.expected - spent
+        clock, left = format_seconds(time.monotonic() - self.started), self.estimate_left()
         left = f" · about {format_seconds(left)} left" if left > 1 else ""
         tasks = [describe_task(task) for task in list(self.running.values())]
         line = " · ".join([f"[{self.done}/{self.total}] {clock}", *tasks]) + left

@@ -4,7 +4,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-FIGURE_DPI = 150
+FIGURE_DPI, WORKER_THREADS = 150, 1
 
 
 def is_checkout() -> bool:
@@ -46,6 +46,10 @@ def store_dir() -> Path:
 
 def runs_dir() -> Path:
     return home() / "runs"
+
+
+def tracker_dir() -> Path:
+    return home() / "tracker"
 
 
 def notebook_paths(is_numbered: bool = False) -> list[Path]:

@@ -17,10 +17,11 @@ from unittest.mock import patch
 from mome import store
 from mome.board import Board, say
 from mome.checks import describe_error
-from mome.config import count_workers, home, list_cores, read_count, store_dir
+from mome.config import WORKER_THREADS, count_workers, home, list_cores, read_count, store_dir
 from mome.plan import Plan, describe_plan, make_plan
 from mome.progress import heard_by
 from mome.recipe import list_ancestors, read_spec, write_spec
+from mome.tracker import check_tracker, find_tracker, tell_tracker, tracked_by
 
 TOPIC = "mome"
 WORKERS_PER_GPU = 2  # unless MOME_WORKERS_PER_GPU says otherwise
@@ -32,8 +33,8 @@ SETTINGS = {
     "distributed.scheduler.http.routes": [], "distributed.worker.http.routes": [],  # nothing is served
     "distributed.admin.system-monitor.log-length": 60}
 # Set before a worker starts, or libraries would have chosen their threads already.
-ENVIRONMENT = {"OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1, "MOME_BATCH": 1,
-               "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_DISABLE_PROGRESS_BARS": 1,
+ENVIRONMENT = {**{f"{name}_NUM_THREADS": WORKER_THREADS for name in ("OMP", "MKL", "OPENBLAS")},
+               "MOME_BATCH": 1, "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_DISABLE_PROGRESS_BARS": 1,
                "HF_HUB_DISABLE_PROGRESS_BARS": 1, "TRANSFORMERS_VERBOSITY": "error",
                # A task runs in a thread, whose memory glibc would give back after every step and fetch again.
                "MALLOC_ARENA_MAX": 1, "MALLOC_TRIM_THRESHOLD_": 2**30, "MALLOC_MMAP_THRESHOLD_": 2**25}
@@ -63,13 +64,14 @@ def hash_package() -> str:
     return digest.hexdigest()[:12]
 
 
-def build(needs, workers: int = 0, scheduler: str = "") -> Plan:
+def build(needs, workers: int = 0, scheduler: str = "", tracker: str = "") -> Plan:
     """Build what is missing of the needs and return the plan that was carried out.
 
     Here on a cluster of so many one-thread workers (by default one a core), or on that of a dask `scheduler`
-    whose workers share this store's folder. Raises BuildFailed when recipes failed, after all that does not
-    depend on them is built; Stopped on an interrupt, within seconds; NotBuilt in a task, which only looks.
+    whose workers share this store's folder; `tracker` (default: MOME_TRACKER) follows trainings. BuildFailed
+    after all is built that needs nothing failed; Stopped on an interrupt; NotBuilt in a task, which looks.
     """
+    tracker = check_tracker(tracker or find_tracker())
     plan = make_plan(needs)
     if not plan.missing:
         return plan
@@ -77,12 +79,12 @@ def build(needs, workers: int = 0, scheduler: str = "") -> Plan:
         lacking = plan.missing[0]
         raise store.NotBuilt(f"{lacking.name} ({lacking.title}) is not built, and a task only looks")
     workers = min(workers or count_workers(), len(plan.missing))
-    say(describe_plan(plan, workers))
+    say(describe_plan(plan, workers) + tell_tracker(tracker))
     store_dir().mkdir(parents=True, exist_ok=True)
-    board = Board(len(plan.missing), plan.wall(workers))
+    board = Board(plan.seconds, plan.wall(workers))
     try:
         with open_client(scheduler, workers) as client:
-            failures = carry_out(client, plan, board)
+            failures = carry_out(client, plan, board, tracker)
     except KeyboardInterrupt:
         raise Stopped(f"stopped with {board.done} of {board.total} built; what is finished is kept, and the "
                       "same command goes on from the last checkpoints") from None
@@ -173,12 +175,12 @@ def find_unfit(path: str, token: str, version: str, dask_worker) -> str:
     return "" if threads == (1, "1") else "has several threads; give it --nthreads 1 and OMP_NUM_THREADS=1"
 
 
-def carry_out(client, plan: Plan, board: Board) -> dict[str, str]:
+def carry_out(client, plan: Plan, board: Board, tracker: str) -> dict[str, str]:
     """Build the plan's missing recipes; return {title: reason} of those that failed and are not excused."""
     from distributed import as_completed
 
     client.subscribe_topic(TOPIC, lambda event: board.note(event[1]))
-    futures, failures, excused = submit_tasks(client, plan), {}, find_excused(plan)
+    futures, failures, excused = submit_tasks(client, plan, tracker), {}, find_excused(plan)
     ended = as_completed(list(futures.values()), loop=client.loop, raise_errors=False)
     waiting = {futures[recipe.name].key: recipe for recipe in plan.missing}
     try:
@@ -200,9 +202,9 @@ def carry_out(client, plan: Plan, board: Board) -> dict[str, str]:
     return failures
 
 
-def submit_tasks(client, plan: Plan) -> dict:
+def submit_tasks(client, plan: Plan, tracker: str = "") -> dict:
     """Return {name: future} of what is missing: it waits for its parents, the longest way on first."""
-    has_gpu = any("GPU" in worker["resources"] for worker in client.scheduler_info()["workers"].values())
+    gpu = any("GPU" in worker["resources"] for worker in client.scheduler_info()["workers"].values())
     here, version, priority, futures = str(store_dir() / ".token"), hash_package(), plan.priority(), {}
     under_way = {key for keys in client.processing().values() for key in keys}
     for recipe in plan.missing:
@@ -212,8 +214,8 @@ def submit_tasks(client, plan: Plan) -> dict:
         if key in under_way:
             say(f"{recipe.title} is under way on this scheduler, for another command or one that died")
         futures[recipe.name] = client.submit(
-            run_task, spec, here, version, waits, key=key, pure=True, priority=round(priority[recipe.name]),
-            resources={"GPU": 1} if has_gpu and recipe.device == "gpu" else None)
+            run_task, spec, here, version, waits, tracker, key=key, priority=round(priority[recipe.name]),
+            resources={"GPU": 1} if gpu and recipe.device == "gpu" else None)
     pin_tasks(client, futures)
     return futures
 
@@ -256,7 +258,7 @@ def read_result(future) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def run_task(spec: str, path: str, version: str, parents: list[dict]) -> dict:
+def run_task(spec: str, path: str, version: str, parents: list[dict], tracker: str = "") -> dict:
     """Build a recipe in a worker; return {"name", "error", "is_optional"}, the error empty when it is there.
 
     Gives its places back while another command builds the same; ends early when nobody wants it any more.
@@ -280,7 +282,7 @@ def run_task(spec: str, path: str, version: str, parents: list[dict]) -> dict:
 
     places = [*cores, *(f"more-{number}" for number in range(len(cores), count_workers()))]
     try:
-        with (store.take_place(places, lambda: tell(note="waits for a core")),
+        with (store.take_place(places, lambda: tell(note="waits for a core")), tracked_by(tracker),
               heard_by(lambda report: tell(done=report["done"], total=report["total"], note=report["note"]))):
             tell(state="running", note="")
             recipe.keep()

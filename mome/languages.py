@@ -6,27 +6,42 @@ from pathlib import Path
 
 from mome.checks import check_choice
 
-LANGUAGE_NAMES = {
-    "en": "English", "fr": "French", "de": "German", "py": "Python", "es": "Spanish", "it": "Italian",
-    "pt": "Portuguese", "pt-br": "Brazilian Portuguese", "nl": "Dutch", "da": "Danish", "sv": "Swedish",
-    "no": "Norwegian", "fi": "Finnish", "et": "Estonian", "pl": "Polish", "cs": "Czech", "sk": "Slovak",
-    "sl": "Slovenian", "hu": "Hungarian", "ro": "Romanian", "bg": "Bulgarian", "el": "Greek", "tr": "Turkish",
-    "ru": "Russian", "uk": "Ukrainian", "ca": "Catalan", "eu": "Basque", "gl": "Galician", "id": "Indonesian",
+# Natural languages by the names that corpora give them.
+NATURAL = {
+    "en": "English", "fr": "French", "de": "German", "es": "Spanish", "it": "Italian", "pt": "Portuguese",
+    "pt-br": "Brazilian Portuguese", "nl": "Dutch", "da": "Danish", "sv": "Swedish", "no": "Norwegian",
+    "fi": "Finnish", "et": "Estonian", "pl": "Polish", "cs": "Czech", "sk": "Slovak", "sl": "Slovenian",
+    "hu": "Hungarian", "ro": "Romanian", "bg": "Bulgarian", "el": "Greek", "tr": "Turkish", "ru": "Russian",
+    "uk": "Ukrainian", "ca": "Catalan", "eu": "Basque", "gl": "Galician", "id": "Indonesian",
     "vi": "Vietnamese", "hi": "Hindi", "ja": "Japanese", "ko": "Korean", "zh-cn": "Chinese (simplified)",
-    "zh-tw": "Chinese (traditional)", "js": "JavaScript", "typescript": "TypeScript", "c": "C", "cpp": "C++",
-    "csharp": "C#", "java": "Java", "kotlin": "Kotlin", "scala": "Scala", "go": "Go", "rust": "Rust",
-    "swift": "Swift", "ruby": "Ruby", "php": "PHP", "perl": "Perl", "r": "R", "julia": "Julia", "lua": "Lua",
-    "haskell": "Haskell", "bash": "Shell", "sql": "SQL"}
-# What else their folders are called, and the endings of their files. Not `cs` or `pl`: Czech and Polish.
-CODE = {language: (names.split(), endings.split()) for language, names, endings in (
-    ("py", "python python3 py3", ".py .pyw .pyi"), ("js", "javascript ecmascript", ".js .mjs .cjs .jsx"),
-    ("typescript", "ts", ".ts .tsx .mts .cts"), ("c", "c99 ansi-c", ".c .h"),
-    ("cpp", "c++ cxx cc cplusplus", ".cpp .cc .cxx .c++ .hpp .hh .hxx .h++ .h .ipp .tpp"),
-    ("csharp", "c# c-sharp", ".cs .csx"), ("java", "", ".java"), ("kotlin", "kt", ".kt .kts"),
-    ("scala", "", ".scala .sc"), ("go", "golang", ".go"), ("rust", "rs", ".rs"), ("swift", "", ".swift"),
-    ("ruby", "rb", ".rb"), ("php", "", ".php"), ("perl", "perl5", ".pl .pm"), ("r", "rlang", ".r"),
-    ("julia", "jl", ".jl"), ("lua", "", ".lua"), ("haskell", "hs", ".hs .lhs"),
-    ("bash", "sh shell zsh ksh", ".sh .bash .zsh .ksh"), ("sql", "", ".sql"))}
+    "zh-tw": "Chinese (traditional)"}
+# Programming languages: their names, what else their folders are called, the endings of their files. Not `cs`
+# or `pl`: Czech and Polish.
+PROGRAMMING = {
+    "py": ("Python", "python python3 py3", ".py .pyw .pyi"),
+    "js": ("JavaScript", "javascript ecmascript", ".js .mjs .cjs .jsx"),
+    "typescript": ("TypeScript", "ts", ".ts .tsx .mts .cts"),
+    "c": ("C", "c99 ansi-c", ".c .h"),
+    "cpp": ("C++", "c++ cxx cc cplusplus", ".cpp .cc .cxx .c++ .hpp .hh .hxx .h++ .h .ipp .tpp"),
+    "csharp": ("C#", "c# c-sharp", ".cs .csx"),
+    "java": ("Java", "", ".java"),
+    "kotlin": ("Kotlin", "kt", ".kt .kts"),
+    "scala": ("Scala", "", ".scala .sc"),
+    "go": ("Go", "golang", ".go"),
+    "rust": ("Rust", "rs", ".rs"),
+    "swift": ("Swift", "", ".swift"),
+    "ruby": ("Ruby", "rb", ".rb"),
+    "php": ("PHP", "", ".php"),
+    "perl": ("Perl", "perl5", ".pl .pm"),
+    "r": ("R", "rlang", ".r"),
+    "julia": ("Julia", "jl", ".jl"),
+    "lua": ("Lua", "", ".lua"),
+    "haskell": ("Haskell", "hs", ".hs .lhs"),
+    "bash": ("Shell", "sh shell zsh ksh", ".sh .bash .zsh .ksh"),
+    "sql": ("SQL", "", ".sql"),
+}
+LANGUAGE_NAMES = NATURAL | {language: name for language, (name, _, _) in PROGRAMMING.items()}
+CODE = {language: (names.split(), endings.split()) for language, (_, names, endings) in PROGRAMMING.items()}
 # Code has no translations: it takes part in balancing and splitting, never in article alignment.
 CODE_LANGUAGES = frozenset(CODE)
 # The languages that a corpus can give; a folder gives what it holds.

@@ -9,9 +9,10 @@ from statistics import median
 from mome import store
 from mome.board import format_seconds
 from mome.config import store_dir
+from mome.provenance import find_gpus
 from mome.recipe import Recipe, collect, list_ancestors
 
-FLOPS_PER_SECOND = 1.1e11  # of one core, for kinds of which this store has built none yet
+FLOPS_PER_SECOND, GPU_FLOPS_PER_SECOND = 1.1e11, 3e13  # of a core, of a GPU, for kinds not built here yet
 SECONDS_PER_TASK = 0.3
 SECONDS_TO_START = 8.0  # the cluster, and the libraries in its workers
 
@@ -74,23 +75,28 @@ class Plan:
 
 def make_plan(needs) -> Plan:
     """Return what is there and missing of the needs and, where one is missing, of what it is made from."""
-    is_there, wanted, rates = {}, collect(needs), measure_rates()
+    is_there, wanted, rates, has_gpu = {}, collect(needs), measure_rates(), bool(find_gpus())
     recipes = list(list_ancestors(
         wanted, is_end=lambda recipe: is_there.setdefault(recipe.name, recipe.is_there)))
     there = [recipe for recipe in recipes if is_there[recipe.name]]
     missing = [recipe for recipe in recipes if not is_there[recipe.name]]
-    seconds = {recipe.name: SECONDS_PER_TASK + recipe.work() * rates.get(recipe.kind(), 1 / FLOPS_PER_SECOND)
-               for recipe in missing}
+    seconds = {}
+    for recipe in missing:
+        is_on_gpu = has_gpu and recipe.device == "gpu"
+        usual = 1 / (GPU_FLOPS_PER_SECOND if is_on_gpu else FLOPS_PER_SECOND)
+        seconds[recipe.name] = SECONDS_PER_TASK + recipe.work() * rates.get((recipe.kind(), is_on_gpu), usual)
     return Plan(there, missing, seconds, wanted)
 
 
-def measure_rates() -> dict[str, float]:
-    """Return {kind: seconds per operation} as this store's own builds took them, their median."""
-    found: dict[str, list[float]] = {}
+def measure_rates() -> dict[tuple[str, bool], float]:
+    """Return {(kind, whether on a GPU): seconds per operation} as this store's own builds took them, median.
+    """
+    found: dict[tuple[str, bool], list[float]] = {}
     for _, manifest in store.list_manifests():
         if manifest.get("work") and manifest.get("seconds") and not manifest.get("is_resumed"):
-            found.setdefault(manifest["kind"], []).append(manifest["seconds"] / manifest["work"])
-    return {kind: median(values) for kind, values in found.items()}
+            key = manifest["kind"], bool((manifest.get("machine") or {}).get("gpu"))
+            found.setdefault(key, []).append(manifest["seconds"] / manifest["work"])
+    return {key: median(values) for key, values in found.items()}
 
 
 def describe_plan(plan: Plan, workers: int) -> str:

@@ -1,6 +1,5 @@
 """The store: every built thing is a folder, named by content, written aside and renamed when it is whole."""
 
-import functools
 import getpass
 import hashlib
 import json
@@ -10,16 +9,14 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from mome.config import store_dir
+from mome.provenance import count_threads, describe_machine, own_commit, versions
 
 _checked: set[Path] = set()
-PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "scikit-learn", "accelerate", "numpy",
-            "matplotlib", "seaborn")
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -200,7 +197,8 @@ def keep(name: str, about: Mapping, fill: Callable[[Path], dict | None], goes_on
         seconds = round(time.perf_counter() - started, 2)
         write_json(aside / "manifest.json", {
             **about, "notes": notes or {}, "contents": list_contents(aside), "is_resumed": is_resumed,
-            "seconds": seconds, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions()})
+            "seconds": seconds, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions(),
+            "commit": own_commit(), "machine": describe_machine(), "threads": count_threads()})
         os.replace(aside, folder_of(name))
         return folder_of(name)
 
@@ -283,9 +281,3 @@ def list_manifests(kind: str = "") -> Iterator[tuple[Path, dict]]:
 def measure_size(folder: Path) -> int:
     """Return the bytes of the files under a folder, links not followed."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Return {package: its version}; looked up once: it takes as long as all else beside a build."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

@@ -113,6 +113,7 @@ def fake_device(monkeypatch):
     """Within, the device is the one that `find_device` gives, and can be used."""
     there = Tensor.device
     with monkeypatch.context() as patch:
+        patch.delenv("ACCELERATE_USE_CPU", raising=False)  # conftest keeps all else on the CPU
         patch.setattr(Tensor, "_to", Tensor.to, raising=False)
         patch.setattr(Tensor, "_copy_deeply", Tensor.__deepcopy__, raising=False)
         patch.setattr(Tensor, "_attend", staticmethod(functional.scaled_dot_product_attention), raising=False)

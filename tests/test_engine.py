@@ -19,11 +19,13 @@ def test_what_is_missing_is_built_once_in_one_thread_each_and_found_again(own_ho
     log = tmp_path / "log"
     parts = tuple(Number(value, seconds=0.3, log=str(log)) for value in (1, 2, 3, 4))
     top = Number(10, parts=parts, log=str(log))
-    engine.build({"all": [top], "again": Number(1, seconds=0.3)}, workers=2)
+    engine.build({"all": [top], "again": Number(1, seconds=0.3)}, workers=2,
+                 tracker="tensorboard")
     assert top.open() == 20
     lines = [line.split() for line in log.read_text().splitlines()]
     assert sorted(value for value, *_ in lines) == ["1", "10", "2", "3", "4"]
     assert {threads for _, threads, *_ in lines} == {"1"} and len({line[2] for line in lines}) == 2
+    assert {line[4] for line in lines} == {"tensorboard"}  # a training in a worker would be followed
     assert str(os.getpid()) not in {line[2] for line in lines}
     engine.build(top, workers=2)
     assert len(log.read_text().splitlines()) == 5

@@ -64,6 +64,27 @@ def test_minutes_follow_whole_builds_and_not_the_last_part_of_an_interrupted_one
     assert make_plan(Counter(9)).seconds != before
 
 
+def test_minutes_on_a_gpu_follow_what_was_built_on_one_and_only_what_takes_one_goes_there(own_home, monkeypatch):
+    def plan_seconds():
+        return make_plan(Number(9)).seconds[Number(9).name] - planning.SECONDS_PER_TASK
+
+    monkeypatch.setattr(Number, "work", lambda self: 6e13)
+    here = plan_seconds()
+    monkeypatch.setattr(planning, "find_gpus", lambda: "1 x H100")
+    assert plan_seconds() == pytest.approx(here)
+    monkeypatch.setattr(Number, "device", "gpu")
+    assert plan_seconds() == pytest.approx(here * planning.FLOPS_PER_SECOND / planning.GPU_FLOPS_PER_SECOND)
+    for gpu, seconds in (("", 7.0), ("1 x H100", 3.0)):
+        built = Number(len(gpu))
+        built.keep()
+        path = built.folder / "manifest.json"
+        manifest = store.read_json(path)
+        store.write_json(path, manifest | {"seconds": seconds, "machine": {"gpu": gpu}})
+    assert plan_seconds() == pytest.approx(3)
+    monkeypatch.setattr(planning, "find_gpus", lambda: "")
+    assert plan_seconds() == pytest.approx(7)
+
+
 def test_a_plan_says_what_is_missing_how_long_it_takes_and_the_disk(own_home):
     text = describe_plan(make_plan(diamond()), 2)
     assert "0 there, 4 to build" in text and "4 number" in text and "minutes with 2 workers" in text

@@ -16,6 +16,7 @@ import mome
 from mome.config import notebook_paths, repository
 from mome.figures.style import set_style
 from mome.plan import make_plan
+from mome.provenance import versions
 from mome.recipe import collect
 from mome.runs import CLAIMS
 from mome.runs.drawing import save_figure
@@ -23,7 +24,6 @@ from mome.runs.needs import read_needs
 from mome.runs.parameters import check_parameters
 from mome.runs.publish import publish
 from mome.runs.reference import read_reference
-from mome.store import versions
 
 PATHS, NUMBERED = notebook_paths(), notebook_paths(is_numbered=True)
 SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 9_000, "teacher_tokens": 20_000,
@@ -40,7 +40,7 @@ def test_the_five_notebooks_of_the_workbook_are_there():
 def test_the_citation_names_this_version_the_licence_and_the_paper():
     cited = yaml.safe_load((repository() / "CITATION.cff").read_text(encoding="utf-8"))
     assert (cited["version"], cited["license"]) == (mome.__version__, "MIT")
-    assert cited["preferred-citation"]["url"] == "https://arxiv.org/abs/2407.19610"
+    assert [paper["url"] for paper in cited["references"]] == ["https://arxiv.org/abs/2407.19610"]
     assert f"## {mome.__version__}\n" in (repository() / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
@@ -82,7 +82,7 @@ def test_a_notebook_keeps_to_the_house_rules(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert 25 <= len(notebook.cells) <= 48
+    assert (25 if path in NUMBERED else 10) <= len(notebook.cells) <= 48
     tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
     assert tags.count("parameters") == tags.count("needs") == 1
     lengths = sorted(len(cell.source.splitlines()) for cell in cells)

@@ -13,6 +13,7 @@ from pathlib import Path
 from mome.checks import check_range
 from mome.progress import progress
 from mome.recipe import Recipe, location
+from mome.tracker import find_tracker
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Number(Recipe):
         if self.log:
             with open(self.log, "a") as file:
                 threads = os.environ.get("OMP_NUM_THREADS")
-                print(f"{self.value:g}", threads, os.getpid(), time.time(), file=file)
+                print(f"{self.value:g}", threads, os.getpid(), time.time(), find_tracker(), file=file)
         died = Path(f"{self.log or folder}.died")
         if self.act == "raise":
             raise ArithmeticError("nine does not go into four")

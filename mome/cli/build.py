@@ -7,7 +7,7 @@ from pathlib import Path
 from mome import engine
 from mome.board import say
 from mome.checks import check_choice
-from mome.cli.values import add_command, add_setting, add_workers, read_pairs, whole_number
+from mome.cli.values import add_command, add_setting, add_tracker, add_workers, read_pairs, whole_number
 from mome.config import runs_dir
 from mome.languages import check_languages
 from mome.recipes.data import Data
@@ -19,6 +19,7 @@ from mome.recipes.training import count_processes, train_together
 from mome.runs.defaults import share_batches
 from mome.runs.record import note_needs
 from mome.runs.spelling import read_yaml
+from mome.tracker import tracked_by
 
 OPTIONS = (
     ("tokens-per-language", whole_number, "most training tokens of each language"),
@@ -83,6 +84,7 @@ def add_train(commands) -> None:
     parser.add_argument("--seed", type=whole_number, default=0,
                         help="of weights and batches (default: %(default)s)")
     add_workers(parser)
+    add_tracker(parser)
 
 
 def train_command(what: str, scale: str, corpus: str, languages: str, overrides: str, seed: int, **options):
@@ -105,6 +107,7 @@ def train_command(what: str, scale: str, corpus: str, languages: str, overrides:
     if processes == 1:
         engine.build(recipe, **options)
     else:
-        train_together(recipe)
+        with tracked_by(options["tracker"]):
+            train_together(recipe)
     if is_first:
         print(recipe.folder)

@@ -9,10 +9,11 @@ import sys
 import mome
 from mome.checks import check_range, is_sentence
 from mome.cli import bench, build, export, lab, run, runs
+from mome.tracker import check_tracker
 
 
-def main(words: list[str] | None = None) -> int:
-    """Return the exit code. What mome's own code refuses is one line; another error is a traceback."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="mome", description="MoME workbook: modular language models from a multilingual teacher.")
     parser.add_argument("--version", action="version", version=mome.__version__)
@@ -20,13 +21,19 @@ def main(words: list[str] | None = None) -> int:
     for add in (run.add_run, lab.add_lab, build.add_data, build.add_train, bench.add_bench, runs.add_runs,
                 export.add_export):
         add(commands)
-    values = vars(parser.parse_args(words))
+    return parser
+
+
+def main(words: list[str] | None = None) -> int:
+    """Return the exit code. What mome's own code refuses is one line; another error is a traceback."""
+    values = vars(make_parser().parse_args(words))
     if hasattr(sys.stdout, "reconfigure"):  # a card and a path have letters that the C locale lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         check_range("workers", values.get("workers", 0), 0, 256, whole=True)
         if not re.fullmatch(r"((tcp://)?[^\s/:]+:\d+)?", values.get("scheduler", "")):
             raise ValueError(f"scheduler={values['scheduler']!r} is not allowed; write tcp://10.0.0.1:8786")
+        check_tracker(values.get("tracker", ""))
         signal.signal(signal.SIGINT, interrupt_once)
         code = values.pop("call")(**values) or 0
         sys.stdout.flush()

@@ -9,7 +9,15 @@ from tempfile import TemporaryFile
 from mome import engine
 from mome.checks import check_writable
 from mome.cli.lab import bring_notebooks
-from mome.cli.values import add_command, add_parameters, add_workers, read_pairs, read_parameters, read_sweep
+from mome.cli.values import (
+    add_command,
+    add_parameters,
+    add_tracker,
+    add_workers,
+    read_pairs,
+    read_parameters,
+    read_sweep,
+)
 from mome.config import runs_dir, store_dir
 from mome.plan import describe_plan, make_plan
 from mome.runs.grid import plan_run, plan_sweep
@@ -45,16 +53,18 @@ def add_run(commands) -> None:
     for parser in (run, sweep):
         parser.add_argument("--dry-run", action="store_true", help="check and show the plan, and stop")
         add_workers(parser)
+        add_tracker(parser)
     add_workers(plan, has_scheduler=False)
 
 
-def run_command(only: str, out: str, dry_run: bool, workers: int, scheduler: str, **given) -> int:
+def run_command(only: str, out: str, dry_run: bool, workers: int, scheduler: str, tracker: str,
+                **given) -> int:
     bring_notebooks()
     parameters = read_parameters(**given)
     names = [part.strip() for part in only.split(",") if part.strip()]
     folder = Path(out) if out else fresh_folder(parameters.get("scale", "laptop"))
     check_writable("out", folder)
-    return carry_out_runs(plan_run(names, parameters, folder), dry_run, workers, scheduler)
+    return carry_out_runs(plan_run(names, parameters, folder), dry_run, workers, scheduler, tracker)
 
 
 def plan_command(notebooks: list[str], workers: int, **given) -> None:
@@ -63,7 +73,7 @@ def plan_command(notebooks: list[str], workers: int, **given) -> None:
     print(describe_plan(make_plan(planned), workers or engine.count_workers()))
 
 
-def sweep_command(what: str, pairs: list[str], out: str, dry_run: bool, workers: int, scheduler: str) -> int:
+def sweep_command(what: str, pairs: list[str], out: str, **options) -> int:
     bring_notebooks()
     spec = {"notebooks": [{"notebook": what, "grid": read_pairs(pairs, is_grid=True)}]}
     if Path(what).suffix in (".yaml", ".yml"):
@@ -72,10 +82,10 @@ def sweep_command(what: str, pairs: list[str], out: str, dry_run: bool, workers:
         spec = read_sweep(Path(what))
     if out := out or spec.get("out", ""):
         check_writable("out", Path(out))
-    return carry_out_runs(plan_sweep(spec, out), dry_run, workers, scheduler)
+    return carry_out_runs(plan_sweep(spec, out), **options)
 
 
-def carry_out_runs(planned: list, dry_run: bool, workers: int, scheduler: str) -> int:
+def carry_out_runs(planned: list, dry_run: bool, workers: int, scheduler: str, tracker: str) -> int:
     """Show or execute the runs, all under one folder; write the report and return the exit code."""
     from mome.runs.report import write_report
 
@@ -90,7 +100,7 @@ def carry_out_runs(planned: list, dry_run: bool, workers: int, scheduler: str) -
     note_needs(folder, [run.needs for run in planned])
     meter, code = Meter(), 0
     try:
-        engine.build(planned, workers, scheduler)
+        engine.build(planned, workers, scheduler, tracker)
     except engine.BuildFailed as error:
         code = 1
         for title, reason in error.failures.items():

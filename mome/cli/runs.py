@@ -1,4 +1,4 @@
-"""`mome runs`, `mome report`, `mome publish`, `mome clean`: what is there, and what nobody refers to."""
+"""`mome runs`, `report`, `render`, `publish`, `clean`: what is there, and what nobody refers to."""
 
 import shutil
 import webbrowser
@@ -23,6 +23,12 @@ def add_runs(commands) -> None:
     report = add_command(commands, "report", report_command, "write one HTML file on a run or a sweep")
     report.add_argument("folder", help="the folder of a run or a sweep")
     report.add_argument("--open", action="store_true", help="open it in a browser")
+    render = add_command(commands, "render", render_command, "turn notebooks into web pages, a file each",
+                         "A run's executed notebooks land in html/ in its folder, and its report links to "
+                         "them; without a run those of the workbook, not executed, in MOME_HOME/runs/html. "
+                         "The pages need no network and run no script.")
+    render.add_argument("run", nargs="?", help="its folder, or its name under MOME_HOME/runs")
+    render.add_argument("--open", action="store_true", help="open the index in a browser")
     publish = add_command(commands, "publish", publish_command,
                           "make figures/ and README's claims from the reference in figures/laptop",
                           "With a run's folder that run becomes the reference first.")
@@ -70,10 +76,23 @@ def report_command(folder: str, open: bool) -> None:
 
     if read_runs([folder]).empty:
         raise ValueError(f"folder={folder!r} holds no runs; give the folder of `mome run` or `mome sweep`")
-    path = write_report(Path(folder))
+    show_page(write_report(Path(folder)), open)
+
+
+def render_command(run: str | None, open: bool) -> None:
+    from mome.runs.render import render_run, render_workbook
+
+    folder = next((path for path in (Path(run), runs_dir() / run) if path.is_dir()), None) if run else None
+    if run and not folder:
+        raise ValueError(f"run={run!r} does not exist, here or in {runs_dir()}; `mome runs` lists what does")
+    show_page(render_run(folder) if folder else render_workbook(runs_dir() / "html"), open)
+
+
+def show_page(path: Path, open: bool) -> None:
+    """Print the path of a page, and open it in a browser on request."""
     print(path)
     if open:
-        webbrowser.open(path.as_uri())
+        webbrowser.open(path.resolve().as_uri())
 
 
 def publish_command(run: str | None) -> None:

@@ -1,5 +1,6 @@
 """NAME=VALUE pairs and sweeps' files, read as YAML 1.2. Options that commands share."""
 
+import os
 import re
 from pathlib import Path
 
@@ -79,6 +80,12 @@ def read_parameters(scale: str, corpus: str, languages: str, seeds: str, pairs: 
     given = {"scale": scale, "corpus": corpus, "languages": languages and check_languages(languages),
              "seeds": seeds and check_seeds(seeds)}
     return {**{name: value for name, value in given.items() if value}, **read_pairs(pairs)}
+
+
+def add_tracker(parser) -> None:
+    parser.add_argument("--tracker", default=os.environ.get("MOME_TRACKER", ""), metavar="NAME",
+                        help="follows trainings, files in MOME_HOME/tracker: tensorboard, or what else "
+                             "accelerate knows and is installed (default: MOME_TRACKER, else none)")
 
 
 def add_workers(parser, has_scheduler: bool = True) -> None:

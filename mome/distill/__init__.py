@@ -6,7 +6,9 @@ alpha weighs the hard-label cross-entropy, 1 - alpha the distillation term.
 from mome.checks import check_choice, check_range
 
 IGNORED = -100  # the label of a position without a target
-KD_LOSSES = ("teacher_ce", "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "l1_weighted")
+KD_LOSSES = (
+    "teacher_ce", "forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "l1_weighted",
+)
 CACHED_LOSSES = ("teacher_ce", "forward_kl")  # those that need the teacher only where the teacher has mass
 MIXTURES = {"jsd": 0.5, "skew_kl": 0.1, "skew_reverse_kl": 0.1}  # of the losses that mix both distributions
 MOVING_SCHEDULES = ("linear", "cosine", "dwa", "grad_norm")

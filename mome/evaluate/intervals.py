@@ -8,7 +8,8 @@ from scipy import stats
 def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
     """Return (mean, low, high) with Student's interval; for one value all three are that value."""
     mean, n = float(values.mean()), len(values)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
+    # What `stats.ttest_1samp` and `ttest_rel` give, which warn of values that are all the same.
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values)) if n > 1 else 0.0
     return mean, mean - half, mean + half
 
 
@@ -30,11 +31,14 @@ def bootstrap_difference(scores_a: pd.DataFrame, scores_b: pd.DataFrame, draws: 
         raise ValueError("scores_a and scores_b must hold the same sequences in the same order")
     pairs = pd.DataFrame({"nats": scores_a.nats - scores_b.nats, "n_tokens": scores_a.n_tokens})
     sums = pairs.groupby(scores_a.article_id).sum().to_numpy()
-    low = high = np.nan
-    if len(sums) > 1:
-        drawn = sums[np.random.default_rng(seed).integers(0, len(sums), (draws, len(sums)))].sum(axis=1)
-        low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
-    return float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high)
+
+    def ratio(nats, n_tokens, axis=0):
+        return nats.sum(axis) / n_tokens.sum(axis)
+
+    low, high = (np.nan, np.nan) if len(sums) < 2 else stats.bootstrap(
+        sums.T, ratio, paired=True, n_resamples=draws, method="percentile",
+        rng=np.random.default_rng(seed)).confidence_interval
+    return float(ratio(*sums.T)), float(low), float(high)
 
 
 def error_interval(wrong: np.ndarray, article_ids: np.ndarray,
@@ -68,6 +72,7 @@ def bootstrap_scores(predictions: pd.DataFrame, languages: list[str], draws: int
     where no draw holds an error the interval has no width and says too little.
     """
     n = len(languages)
+    # Not scipy's bootstrap, which takes no weights: here a draw is a product with the articles' confusions.
     codes, articles = pd.factorize(predictions.article_id)
     cells, even = np.zeros((len(articles), n * n)), np.full(len(articles), 1 / len(articles))
     np.add.at(cells, (codes, (predictions.label * n + predictions.predicted).to_numpy()), 1)

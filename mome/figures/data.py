@@ -1,7 +1,6 @@
 """Figures of the data set: what was read and kept, its languages, its vocabulary."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 
@@ -58,17 +57,14 @@ def plot_planted_copies(planted: pd.DataFrame, threshold: float) -> plt.Figure:
 
 def plot_fertility(fertility: pd.DataFrame) -> plt.Figure:
     """Tokens per word, log scale, a row per tokenizer. Columns: tokenizer, language, tokens_per_word."""
-    names, palette = list(fertility.tokenizer.unique())[::-1], style.language_palette(fertility.language)
-    _, ax = plt.subplots(figsize=(7.6, 1.2 + 0.45 * len(names)))
-    for number, (language, color) in enumerate(palette.items()):
-        values = fertility[fertility.language == language].set_index("tokenizer").tokens_per_word[names]
-        heights = np.arange(len(names)) - (number - (len(palette) - 1) / 2) * 0.13
-        ax.plot(values, heights, "o", ms=6, color=color, label=language_name(language))
-    for height in range(len(names) - 1):
+    palette = {language_name(x): color for x, color in style.language_palette(fertility.language).items()}
+    named = fertility.assign(language=fertility.language.map(language_name))
+    _, ax = plt.subplots(figsize=(7.6, 1.2 + 0.45 * fertility.tokenizer.nunique()))
+    sns.stripplot(named, x="tokens_per_word", y="tokenizer", hue="language", palette=palette, dodge=True,
+                  jitter=False, size=6, log_scale=True, ax=ax)
+    for height in range(fertility.tokenizer.nunique() - 1):
         ax.axhline(height + 0.5, color="lightgrey", lw=0.7)
-    ax.set(xscale="log", xlabel=f"tokens per word (log scale, {style.LOWER})", ylim=(-0.6, len(names) - 0.4),
-           yticks=range(len(names)), yticklabels=names)
-    ax.grid(axis="y", visible=False)
+    ax.set(xlabel=f"tokens per word (log scale, {style.LOWER})", ylabel="")
     style.label_log_axis(ax.xaxis)
     return style.put_legend(ax)
 

@@ -114,7 +114,8 @@ class Training(Recipe):
         held_out = self.make_forward(CURVE_SPLIT)
         history = train_model(
             model, self.make_loss(self.make_forward("train")), self.plan_rows(data), data.rows("train"),
-            optimizer=self.optimizer, alpha_schedule=self.make_schedule(), text=self.title,
+            optimizer=self.optimizer, alpha_schedule=self.make_schedule(), text=self.title, name=self.name,
+            values=self.plain_fields(),
             mixed_precision=self.mixed_precision, micro_batch_size=self.micro_batch_size,
             evaluations=self.evaluations, evaluate=lambda: {
                 f"nats_{name}": nats for name, nats in self.score_curve(model, held_out).items()},

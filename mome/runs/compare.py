@@ -14,12 +14,13 @@ from mome import store
 from mome.checks import check_choice
 from mome.config import store_dir
 from mome.evaluate.claims import describe_part
+from mome.provenance import spread_provenance
 from mome.runs import CLAIMS, FINDING_VERDICTS
 from mome.runs.grid import format_value
 from mome.runs.state import is_complete, run_state
 
 COLUMNS = {"run": "", "notebook": "", "state": "", "scale": "", "minutes": math.nan, "finished": "",
-           "folder": None, "parameters": {}, "metrics": {}}
+           "folder": None, "parameters": {}, "metrics": {}, "provenance": {}}
 BY_NAME = {"data", "export", "train"}  # commands, in whose folders stands what a user asked for by name
 BUILT = re.compile(r"(unfinished-)?(([a-z0-9_]+)-[0-9a-f]{12})")
 
@@ -75,7 +76,7 @@ def read_run(folder: Path) -> dict:
     try:
         config = store.read_json(folder / "config.json")
         row |= {"notebook": str(config["notebook"]), "scale": config["parameters"]["scale"],
-                "parameters": dict(config["parameters"])}
+                "parameters": dict(config["parameters"]), "provenance": spread_provenance(config)}
         if row["state"] == "complete":
             path = folder / "metrics.json"
             entry, finished = store.read_json(path), time.localtime(path.stat().st_mtime)
@@ -106,9 +107,13 @@ def select_runs(table: pd.DataFrame, where: dict) -> pd.DataFrame:
 
 
 def compare_runs(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a line a run: parameters that differ, the metrics' numbers, {"loss": {"en": 9}} as "loss en"."""
+    """Return a line a run: what differs of the parameters and of where it ran, the metrics' numbers.
+
+    {"loss": {"en": 9}} is shown as "loss en".
+    """
     numbers = pd.json_normalize(list(table.metrics), sep=" ").select_dtypes("number")
-    return pd.concat([table[["run", "state"]].reset_index(drop=True), find_differences(table.parameters),
+    differing = map(find_differences, (table.parameters, table.provenance))
+    return pd.concat([table[["run", "state"]].reset_index(drop=True), *differing,
                       numbers.dropna(axis="columns", how="all")], axis="columns")
 
 

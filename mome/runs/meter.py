@@ -1,7 +1,6 @@
-"""What a command took: minutes, core minutes, the peak of memory, on which code."""
+"""What a command took: minutes, core minutes, the peak of memory."""
 
 import os
-import subprocess
 import threading
 import time
 from contextlib import suppress
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from mome.config import repository
+from mome.provenance import tell_provenance
 from mome.store import read_json, write_json
 
 SAMPLE_SECONDS, COMMAND = 3.0, "command.json"
@@ -47,14 +46,14 @@ class Meter:
     def stop(self, folder: Path, **told) -> dict:
         """Write to a run's folder, and return, what was measured and what else is told; earlier counts in.
 
-        Keys: date, commit, minutes, cpu_minutes (of this process and those that have ended below it),
-        peak_gb, memory (PSS or RSS).
+        Keys: date, minutes, cpu_minutes (of this process and those that have ended below it), peak_gb, memory
+        (PSS or RSS), those of `tell_provenance`.
         """
         self.ended.set()
         self.thread.join()
         before = {"minutes": 0.0, "cpu_minutes": 0.0, "peak_gb": 0.0} | read_command(folder)
         cpu_minutes = (count_cpu_seconds() - self.cpu_before) / 60
-        entry = {"date": time.strftime("%Y-%m-%d"), "commit": find_commit(), **told,
+        entry = {"date": time.strftime("%Y-%m-%d"), **tell_provenance(), **told,
                  "minutes": round(before["minutes"] + (time.perf_counter() - self.started) / 60, 2),
                  "cpu_minutes": round(before["cpu_minutes"] + cpu_minutes, 2),
                  "peak_gb": round(max(before["peak_gb"], self.peak / 1e9), 2), "memory": self.kind}
@@ -71,16 +70,6 @@ def read_command(folder: Path) -> dict:
 def count_cpu_seconds() -> float:
     """Return the seconds of all cores that this process and its ended descendants have taken."""
     return sum(os.times()[:4])
-
-
-def find_commit() -> str | None:
-    """Return the checkout's commit, with "changed" where files differ from it; None outside of git."""
-    with suppress(OSError, subprocess.CalledProcessError):
-        asked = [subprocess.run(["git", *words], cwd=repository(), capture_output=True, text=True, check=True)
-                 for words in (["rev-parse", "--short", "HEAD"],
-                               ["status", "--porcelain", "--untracked-files=no"])]
-        return asked[0].stdout.strip() + (", changed" if asked[1].stdout.strip() else "")
-    return None
 
 
 def describe_meter(entry: dict) -> str:

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 import mome
 from mome.data.card import LICENCES, SOURCES, take_parts
 from mome.languages import CODE_LANGUAGES, language_name
-from mome.runs.meter import find_commit
+from mome.provenance import find_commit
 from mome.runs.origin import Origin
 from mome.values import is_number
 

@@ -11,6 +11,7 @@ from mome.checks import check_choice
 from mome.config import runs_dir
 from mome.evaluate.claims import conclude, describe_part
 from mome.plan import make_plan
+from mome.provenance import tell_provenance, versions
 from mome.recipe import collect, list_ancestors, to_plain
 from mome.runs import CLAIMS
 from mome.runs.drawing import describe_plot, save_figure
@@ -19,7 +20,7 @@ from mome.runs.reference import compare_with_reference, describe_differences
 from mome.runs.spelling import read_again
 from mome.runs.state import Heartbeat, find_shell, is_taken
 from mome.scales import resolve_scale
-from mome.store import NotBuilt, read_json, versions, write_json, write_text
+from mome.store import NotBuilt, read_json, write_json, write_text
 
 
 class Run:
@@ -48,19 +49,21 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / "config.json", {
                 "notebook": self.notebook, "parameters": self.values, "scale": to_plain(self.scale),
-                "versions": versions()})
+                "versions": versions(), **tell_provenance()})
             self.heartbeat = Heartbeat(self.folder)
         (self.folder / part).mkdir(parents=True, exist_ok=True)
         return self.folder / part
 
-    def build(self, needs) -> None:
+    def build(self, needs, tracker: str = "") -> None:
         """Build what is missing of the needs, within a command nothing: there all was built before.
+
+        A `tracker`, such as tensorboard (by default MOME_TRACKER), follows the trainings.
 
         The names of the needs stay with the run, and `mome clean` leaves them.
         """
         note_needs(self.open_folder(), needs)
         if not os.environ.get("MOME_NOTEBOOK"):
-            engine.build(needs)
+            engine.build(needs, tracker=tracker)
             return
         plan = make_plan(needs)
         excused = engine.find_excused(plan)
@@ -109,7 +112,7 @@ class Run:
         folder, seconds = self.open_folder(), round(time.perf_counter() - self.started, 1)
         entry = {"notebook": self.notebook, "run": self.id, "parameters": self.values, "metrics": metrics,
                  "findings": [*self.findings.values()], "figures": [*self.figures.values()],
-                 "tables": [*self.tables], "seconds": seconds, "versions": versions()}
+                 "tables": [*self.tables], "seconds": seconds, "versions": versions(), **tell_provenance()}
         write_json(folder / "metrics.json", entry)
         self.heartbeat.end()
 

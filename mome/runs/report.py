@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from mome.config import FIGURE_DPI, notebook_paths
 from mome.evaluate.claims import describe_part
+from mome.provenance import describe_provenance
 from mome.runs import CLAIMS
 from mome.runs.compare import compare_runs, find_differences, read_metrics, read_runs, short_name
 from mome.runs.meter import read_command
@@ -23,13 +24,14 @@ MOST_LINES = 200  # of a table that are shown
 def write_report(out: Path) -> Path:
     """Write `report.html` on the runs in a folder, and return its path."""
     out = Path(out).resolve()
-    entries, runs = read_metrics(out), read_runs([out])
+    entries, runs, command = read_metrics(out), read_runs([out]), read_command(out)
     is_sweep = len(runs) > len({entry["notebook"] for entry in entries})
-    pages = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
-    write_text(out / "report.html", pages.get_template("report.html").render(
-        run=out.name, sections=[make_section(entry, entries) for entry in entries],
+    sections = [make_section(entry, entries, page_of(entry["folder"], out)) for entry in entries]
+    write_text(out / "report.html", load_page("report.html").render(
+        run=out.name, sections=sections,
         table=write_table(compare_runs(runs)) if is_sweep else "", remarks=list_remarks(runs),
-        claims=list_claims(entries), head=describe_command(read_command(out), entries),
+        claims=list_claims(entries), head=describe_command(command, entries),
+        machine=describe_provenance(command or dict(*entries[:1])),
         config=json.dumps([[entry["notebook"], entry["parameters"], entry.get("versions")]
                            for entry in entries], indent=1)))
     return out / "report.html"
@@ -65,23 +67,42 @@ def list_remarks(runs: pd.DataFrame) -> list[str]:
     return [f"{run.run} {describe_state(run.folder)}" for run in there.itertuples()]
 
 
-def make_section(entry: dict, entries: list[dict]) -> dict:
-    """Return what the page tells of one run; of several of one notebook the title says what differs."""
+def load_page(name: str):
+    """Return one of this folder's templates, which escapes what it is given."""
+    return Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent)).get_template(name)
+
+
+def page_of(folder: Path, out: Path) -> Path:
+    """Return where the page of a notebook lies that was executed in a folder of a run or a sweep."""
+    name = "-".join(folder.resolve().relative_to(out.resolve()).parts) or folder.resolve().name
+    return out / "html" / f"{name}.html"
+
+
+def make_section(entry: dict, entries: list[dict], page: Path) -> dict:
+    """Return what the page tells of one run; of several of one notebook the title says what differs.
+
+    A notebook's page is linked when it is there.
+    """
     folder, equals = entry["folder"], [other for other in entries if other["notebook"] == entry["notebook"]]
     differing = find_differences(other["parameters"] for other in equals).iloc[equals.index(entry)].dropna()
     title = " · ".join([short_name(entry["notebook"]), find_title(entry["notebook"]),
                         *(f"{name} {value}" for name, value in differing.items())])
     return {**entry, "title": title, "link": title if len(equals) > 1 else entry["notebook"],
+            "page": f"html/{page.name}" if page.exists() else "",
             "figures": [read_figure(folder / "figures" / f"{figure['name']}.png", figure["caption"])
                         for figure in entry["figures"]],
             "tables": [read_table(folder / "tables" / f"{name}.parquet") for name in entry["tables"]]}
 
 
 def find_title(notebook: str) -> str:
-    """Return the first heading of a notebook of the workbook; of another its name."""
-    texts = (cell["source"].strip() for path in notebook_paths() if path.stem == notebook
-             for cell in read_cells(path) if cell["kind"] == "markdown")
-    return next((text.splitlines()[0].lstrip("# ") for text in texts if text), notebook)
+    """Return the heading of a notebook of the workbook; of another its name."""
+    return next((find_heading(path) for path in notebook_paths() if path.stem == notebook), notebook)
+
+
+def find_heading(path: Path) -> str:
+    """Return the first line of a notebook's prose, else its name; ValueError when it is damaged or none."""
+    texts = (cell["source"].strip() for cell in read_cells(path) if cell["kind"] == "markdown")
+    return next((text.splitlines()[0].lstrip("# ") for text in texts if text), path.stem)
 
 
 def read_figure(path: Path, caption: str) -> dict:

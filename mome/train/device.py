@@ -15,13 +15,13 @@ def find_device() -> torch.device:
     return PartialState(cpu=cpu).device
 
 
-def make_accelerator(mixed_precision: str = "no") -> Accelerator:
+def make_accelerator(mixed_precision: str = "no", **options) -> Accelerator:
     """Return an accelerator of this precision, whatever accelerate finds in its environment variables."""
     find_device()
     # A process may train in one precision after another; accelerate would hold on to the first.
     AcceleratorState._reset_state(reset_partial_state=False)
     return Accelerator(mixed_precision=mixed_precision, dynamo_backend="no",
-                       gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1))
+                       gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1), **options)
 
 
 def clip_gradients(accelerator: Accelerator, weights: list[torch.nn.Parameter], most: float) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The one training loop: a loss function in, a history out; interrupted and resumed equals uninterrupted."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from accelerate.utils import broadcast
 from mome.distill import IGNORED
 from mome.progress import progress
 from mome.scales import Optimizer
+from mome.tracker import follow, tracking_options
 from mome.train import evaluation_steps
 from mome.train.batches import deal_rows, make_batch
 from mome.train.checkpoint import Checkpoint, get_random_state
@@ -23,7 +24,7 @@ def train_model(model: torch.nn.Module, loss_fn: Callable, plan: np.ndarray, row
                 optimizer: Optimizer, micro_batch_size: int, mixed_precision: str = "no",
                 alpha_schedule: Callable | None = None, evaluate: Callable | None = None,
                 evaluations: int = 1, checkpoint: Path | None = None, checkpoint_seconds: float = 30.0,
-                text: str = "train") -> pd.DataFrame:
+                text: str = "train", name: str = "", values: Mapping | None = None) -> pd.DataFrame:
     """Train in place and return the history, one row an optimizer step.
 
     Columns: step, tokens, learning_rate, alpha, combined_loss, ce_loss, kd_loss (nats per supervised token of
@@ -33,10 +34,11 @@ def train_model(model: torch.nn.Module, loss_fn: Callable, plan: np.ndarray, row
     evaluations). `loss_fn(model, batch, alpha)` returns sums as `combined_loss` does; `alpha_schedule` is
     called with the rows so far. With `evaluate`, its dict joins the row at `evaluations` evenly spaced steps,
     the last among them, in float32. The state goes to `checkpoint` every `checkpoint_seconds`, and when a
-    gradient is interrupted or not finite; the next call goes on from it. FloatingPointError at the first loss
-    or gradient that is not finite, ValueError for a checkpoint of another plan, or as in `deal_rows`.
+    gradient is interrupted or not finite; the next call goes on from it. A tracker is told of each row, under
+    `name` (or `text`) and its `values`. FloatingPointError at the first loss or gradient that is not finite,
+    ValueError for a checkpoint of another plan, or as in `deal_rows`.
     """
-    accelerator = make_accelerator(mixed_precision)
+    accelerator = make_accelerator(mixed_precision, **tracking_options())
     model.to(accelerator.device).train()
     stepper = accelerator.prepare_optimizer(make_optimizer(model, optimizer))
     stepper.zero_grad()
@@ -48,7 +50,8 @@ def train_model(model: torch.nn.Module, loss_fn: Callable, plan: np.ndarray, row
     if len(accelerator.gather(torch.tensor([len(history)], device=accelerator.device)).unique()) > 1:
         raise ValueError(f"checkpoint {checkpoint} is not the same for all processes; they need one store")
     broadcast([parameter.data for parameter in model.parameters()])  # all start as the first process does
-    with progress(text, steps, len(history)) as bar:
+    with (progress(text, steps, len(history)) as bar,
+          follow(accelerator, name or text, values or {}, history) as tell):
         for step in range(len(history), steps):
             started, random_state = time.perf_counter(), get_random_state()
             try:
@@ -71,6 +74,7 @@ def train_model(model: torch.nn.Module, loss_fn: Callable, plan: np.ndarray, row
             if evaluate is not None and step + 1 in evaluate_at:
                 history[-1].update(evaluate())
                 model.train()
+            tell(history[-1])
             kept.save_when_due(history)
             bar.update(f"loss {row['combined_loss']:.3f}")
     return pd.DataFrame(history)

@@ -20,10 +20,10 @@ def own_home(monkeypatch, tmp_path):
 
 @pytest.fixture(autouse=True)
 def built(monkeypatch):
-    """What the commands would have built: (needs, workers, scheduler) of each call."""
+    """What the commands would have built: (needs, workers, scheduler, tracker) of each call."""
     calls = []
-    monkeypatch.setattr(engine, "build", lambda needs, workers=0,
-                        scheduler="": calls.append((needs, workers, scheduler)))
+    monkeypatch.setattr(engine, "build", lambda needs, workers=0, scheduler="",
+                        tracker="": calls.append((needs, workers, scheduler, tracker)))
     return calls
 
 

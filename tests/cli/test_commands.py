@@ -26,7 +26,7 @@ def test_training_one_model_and_a_benchmark_check_what_they_are_given(words, sai
 def test_a_model_is_trained_by_the_engine_and_counts_as_used(what, kind, built, tmp_path, monkeypatch):
     words = ["train", what, "--corpus", "mini", "--scale", "smoke", "--seed", "5", "--workers", "1"]
     assert main(words) == 1  # nothing was built, so there is no folder to print
-    recipe, workers, _ = built.pop()
+    recipe, workers, *_ = built.pop()
     assert workers == 1 and recipe.seed == 5 and recipe.kind().startswith(kind)
     noted = (tmp_path / "home/runs/train/needs.txt").read_text().splitlines()
     assert noted[-1] == recipe.name and {parent.name for parent in recipe.parents().values()} <= set(noted)
@@ -65,7 +65,7 @@ def test_the_options_of_a_data_set_are_in_its_recipe(built, tmp_path):
              "--context", "32"]
     assert main(["data", "--out", str(tmp_path / "new"), "--corpus", "mini", "--scale", "smoke",
                  "--languages", "en,fr", *words]) == 1
-    (recipe, _, _), = built
+    (recipe, *_), = built
     assert (recipe.tokens_per_language, recipe.shares, recipe.common_articles) == (5000,
                                                                                    (("en", 2.0), ("fr", 1.0)),
                                                                                    False)

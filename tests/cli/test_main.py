@@ -54,9 +54,11 @@ def test_a_bad_sweep_exits_with_code_2_and_one_line_before_anything_is_built(wor
 def test_parameters_and_options_reach_the_engine(workbook, built, tmp_path, capsys):
     words = ["--languages", "en,fr", "--seeds", "3,4", "-p", "x=7", "--only", "9", "--out",
              str(tmp_path / "out")]
-    assert main(["run", *words, "--workers", "2", "--scheduler", "tcp://here:1"]) == 1
-    (runs, workers, scheduler), = built
-    assert (workers, scheduler, [run.notebook for run in runs]) == (2, "tcp://here:1", ["09_toy"])
+    options = ["--workers", "2", "--scheduler", "tcp://here:1", "--tracker", "tensorboard"]
+    assert main(["run", *words, *options]) == 1
+    (runs, *given), = built
+    assert (given, [run.notebook for run in runs]) == ([2, "tcp://here:1", "tensorboard"], ["09_toy"])
+    assert "tensorboard" not in runs[0].parameters
     assert all(part in runs[0].parameters
                for part in ('"languages": ["en", "fr"]', '"seeds": [3, 4]', '"x": 7', '"scale": "smoke"'))
     assert "0 of 1 runs complete" in capsys.readouterr().out

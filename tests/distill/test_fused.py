@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mome import distill
 from mome.distill import CACHED_LOSSES, KD_LOSSES, MIXTURES, TAILS, fused, losses
 from mome.distill.fused import combined_loss, kd_loss
 from mome.distill.targets import list_targets
@@ -41,7 +42,7 @@ def test_losses_gradients_and_their_norms_are_those_that_autograd_finds_of_the_d
         random_logits, labels, derive, name, options):
     student, teacher = random_logits(1), random_logits(2)
     ce, ce_gradient = derive(lambda z: losses.hard_label_ce(z, labels), student)
-    kd, kd_gradient = derive(lambda z: getattr(losses, name)(z, teacher, labels, **options), student)
+    kd, kd_gradient = derive(lambda z: losses.sum_loss(name, z, teacher, labels, **options), student)
     whole = partial(combined_loss, labels=labels, alpha=0.3, name=name, teacher_logits=teacher, **options)
     assert_close(whole(student), {
         "loss": 0.3 * ce + 0.7 * kd, "ce_loss": ce, "kd_loss": kd, "ce_square": ce_gradient.square().sum(),
@@ -170,7 +171,7 @@ def test_squares_are_those_of_the_gradient_where_little_is_left_to_learn(derive,
 def test_a_teachers_infinitely_small_logit_is_a_probability_of_zero(random_logits, labels, derive, name):
     small, zero = random_logits(2), random_logits(2)
     small[..., [0, 5]], zero[..., [0, 5]] = -1e4, -torch.inf
-    fast, plain = partial(kd_loss, name), getattr(losses, name)
+    fast, plain = partial(kd_loss, name), partial(losses.sum_loss, name)
     expected, *found = (derive(lambda z, loss_of=loss_of, p=p: loss_of(z, p, labels), random_logits(1))
                         for loss_of, p in ((fast, small), (fast, zero), (plain, zero)))
     assert_close(found, [expected, expected])
@@ -349,3 +350,13 @@ def test_bad_input_is_refused_by_name_value_and_choice(
     with pytest.raises(ValueError) as error:
         combined_loss(random_logits(0), labels, name=name, **options)
     assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_a_loss_whose_gradient_nobody_worked_out_gets_that_of_its_definition(
+        monkeypatch, random_logits, labels, derive):
+    monkeypatch.setattr(distill, "KD_LOSSES", (*KD_LOSSES, "brier"))
+    monkeypatch.setattr(losses, "brier", lambda log_p, log_q: (log_p.exp() - log_q.exp()).square().sum(-1),
+                        raising=False)
+    student, teacher = random_logits(1), random_logits(2)
+    expected = derive(lambda z: losses.sum_loss("brier", z, teacher, labels, 2.0), student)
+    assert_close(derive(lambda z: kd_loss("brier", z, teacher, labels, 2.0), student), expected)

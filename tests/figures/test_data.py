@@ -54,13 +54,14 @@ def test_fertility_has_the_first_tokenizer_on_top_and_a_point_a_language(labels_
     table = pd.DataFrame({"tokenizer": ["shared", "shared", "bytes", "bytes"], "language": ["en", "fr"] * 2,
                           "tokens_per_word": [1.5, 2.0, 6.0, 7.0]})
     ax = data.plot_fertility(table).axes[0]
-    assert labels_of(ax.yaxis) == ["bytes", "shared"]
-    assert [line.get_ydata()[0] for line in ax.lines if line.get_marker() != "o"] == [0.5]
-    assert ax.get_ylim() == (-0.6, 1.6)
+    assert labels_of(ax.yaxis) == ["shared", "bytes"]
+    assert [line.get_ydata()[0] for line in ax.lines if len(line.get_ydata())] == [0.5]
+    assert ax.get_ylim() == (1.5, -0.5)
     assert ax.figure.get_size_inches() == pytest.approx((7.6, 1.2 + 2 * 0.45))
-    points = {line.get_label(): line.get_xydata() for line in ax.lines if line.get_marker() == "o"}
-    np.testing.assert_allclose(points["English"], [[6.0, 0.065], [1.5, 1.065]])
-    np.testing.assert_allclose(points["French"], [[7.0, -0.065], [2.0, 0.935]])
+    points = {to_hex(part.get_facecolors()[0]): part.get_offsets()[0].tolist() for part in ax.collections[:2]}
+    assert points == {to_hex(style.LANGUAGE_COLORS["en"]): pytest.approx([1.5, -0.2]),
+                      to_hex(style.LANGUAGE_COLORS["fr"]): pytest.approx([2.0, 0.2])}
+    np.testing.assert_allclose([part.get_offsets()[0] for part in ax.collections[2:]], [[6, 0.8], [7, 1.2]])
     assert ax.get_xscale() == "log"
     assert style.LOWER in ax.get_xlabel()
     assert legend_of(ax) == ["English", "French"]

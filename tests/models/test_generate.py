@@ -158,6 +158,9 @@ def test_a_named_cache_gives_the_text_of_no_cache_or_is_refused_by_name(twin, id
             elif place == "model":
                 twin.generation_config.cache_implementation, asked = name, {}
             found = generate(twin, ids, **asked)
+        except torch.AcceleratorError:
+            assert "offloaded" in name and not is_modular(twin)
+            pytest.skip("an offloading cache, which a torch built for CUDA makes only where it finds a GPU")
         except ValueError as error:
             assert "cache_implementation" in str(error) and name in str(error) and name != "dynamic"
         except (ImportError, AssertionError):  # for want of a library of fewer bits, and of a GPU
@@ -175,7 +178,10 @@ def test_a_named_cache_gives_the_text_of_no_cache_or_is_refused_by_name(twin, id
     lambda model, gpt2: (), lambda model, gpt2: "warm",
     lambda model, gpt2: ((torch.zeros(6, 2, 0, 8),) * 2,) * 2])
 def test_a_given_cache_gives_the_text_of_no_cache_or_is_refused_by_name(twin, gpt2, ids, make):
-    cache = make(twin, gpt2)
+    try:
+        cache = make(twin, gpt2)
+    except torch.AcceleratorError:
+        pytest.skip("an offloading cache, which a torch built for CUDA makes only where it finds a GPU")
     if not is_modular(twin) and (not hasattr(cache, "update") or getattr(cache, "offloading", False)):
         pytest.skip("transformers' own words for things that are no cache, or need a GPU")
     for call, wanted in ((generate, generate(twin, ids)),

@@ -135,7 +135,8 @@ def exported(recipes, tmp_path_factory):
 def answers(exported):
     """What a process without mome, in another folder, says of each."""
     environment = {"HF_MODULES_CACHE": str(exported / "modules"), "HF_HUB_OFFLINE": "1", "PATH": "",
-                   "HF_HOME": str(exported / "hub"), "OMP_NUM_THREADS": "1", "HOME": str(exported)}
+                   "HF_HOME": str(exported / "hub"), "OMP_NUM_THREADS": "1", "HOME": str(exported),
+                   "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([sys.executable, "-I", "-c", ASK, str(exported), TEXT, *NAMES], env=environment,
                           cwd=exported, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mome import engine, store
+from mome.config import tracker_dir
 from mome.recipe import Recipe
 from mome.recipes.data import Data
 from mome.recipes.modular import MoE
@@ -185,7 +186,8 @@ def test_two_launched_processes_train_what_a_model_is_made_from_and_it_as_one_do
     launch("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
            "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "mome",
            "train", "PLE", "--scale", "smoke", "--corpus", "mini", "--languages", "en,fr", "--overrides",
-           json.dumps(overrides), ACCELERATE_USE_CPU="true")
+           json.dumps(overrides), ACCELERATE_USE_CPU="true", MOME_TRACKER="tensorboard")
     assert [part.manifest["is_resumed"] for part in trained] == [False, False, True]
+    assert [len(list((tracker_dir() / part.name).glob("events*"))) for part in trained] == [1, 1, 1]
     for part, expected in zip(trained, losses, strict=True):
         np.testing.assert_allclose(part.history().ce_loss, expected, rtol=1e-4)

@@ -49,6 +49,15 @@ def test_runs_are_listed_damaged_ones_as_such_and_side_by_side_by_what_differs(f
     assert compared[["x", "alphas", "loss en"]].values.tolist() == [["1", "[0.5]", 0.5], ["2", "[0.0]", 1.0]]
 
 
+def test_where_runs_were_made_stands_beside_them_as_far_as_it_differs(folder):
+    for number, path in enumerate(sorted(folder.glob("03_toy-*/config.json"))):
+        told = {"commit": f"a{number}", "machine": {"processor": "Fast", "cores": 2 + number}, "threads": 1}
+        path.write_text(json.dumps(json.loads(path.read_text()) | told))
+    compared = compare_runs(select_runs(read_runs([folder]), {"state": "complete"}))
+    assert list(compared) == ["run", "state", "x", "alphas", "commit", "cores", "loss en"]
+    assert compared[["commit", "cores"]].values.tolist() == [["a0", "2"], ["a1", "3"]]
+
+
 @pytest.mark.parametrize("where, count", [
     ({"notebook": 3}, 2), ({"notebook": "03"}, 2), ({"notebook": "04_toy"}, 1), ({"state": "failed"}, 1),
     ({"alpha": 0}, 1), ({"alphas": [0.5]}, 2), ({"x": 2, "state": "complete"}, 1), ({"x": 3}, 0)])

@@ -9,6 +9,7 @@ import pytest
 
 from mome.evaluate.claims import make_part
 from mome.figures.arms import plot_language_bars
+from mome.provenance import tell_provenance
 from mome.recipes.setting import open_setting
 from mome.runs.parameters import check_parameters, declared_parameters, find_cell, read_kernel
 from mome.runs.record import Run, fresh_folder, start_run
@@ -36,7 +37,8 @@ def test_a_runs_folder_appears_at_its_first_table_and_names_the_run(run):
     run.finding("it works")
     assert not run.folder.exists()
     run.table(pd.DataFrame({"a": [1]}), "numbers")
-    assert json.loads((run.folder / "config.json").read_text())["parameters"]["x"] == 1
+    config = json.loads((run.folder / "config.json").read_text())
+    assert config["parameters"]["x"] == 1 and tell_provenance().items() <= config.items()
     assert pd.read_parquet(run.folder / "tables/numbers.parquet").a.tolist() == [1]
 
 

@@ -9,6 +9,7 @@ from mome.runs import CLAIMS
 from mome.runs.drawing import describe_plot
 from mome.runs.report import write_report
 
+MACHINE = {"processor": "Fast <1>", "cores": 2, "cores_of_machine": 8}
 GOOD = {"notebook": "03_kd_alpha", "run": "r", "parameters": {"x": 1}, "metrics": {}, "seconds": 61,
         "tables": ["t"],
         "figures": [{"name": "f", "caption": "A & B"}], "versions": {},
@@ -71,19 +72,19 @@ def test_a_run_whose_names_lead_elsewhere_or_whose_form_is_wrong_is_refused_befo
 
 
 def test_the_report_is_one_page_that_holds_all_and_escapes_what_a_run_says(tmp_path, monkeypatch):
-    write_run(tmp_path / "night/03_kd_alpha", GOOD)
+    write_run(tmp_path / "night/03_kd_alpha", GOOD | {"machine": MACHINE, "lock": "c" * 64})
     path, title = tmp_path / "03_kd_alpha.ipynb", {"cell_type": "markdown", "source": [TITLE], "metadata": {}}
     path.write_text(json.dumps({"cells": [title]}))
     monkeypatch.setattr("mome.runs.report.notebook_paths", lambda: [path])
     page = write_report(tmp_path / "night").read_text()
-    assert page.count("data:image/png;base64,") == 1 and 'style="width:2.0in"' in page
+    assert page.count("data:image/png;base64,") == 1 and 'style="width:2.0in;' in page
     assert all(text in page for text in (
         "&lt;script&gt;", "A &amp; B", "t: 201 lines, the first 200", "&lt;i&gt;199&lt;/i&gt;", "Run night",
-        "61 s",
+        "61 s", "Made on Fast &lt;1&gt;, 2 of 8 cores. Versions are those of the lock cccccccccccc.",
         '<td class="verdict cannot-tell">cannot tell</td><td>&lt;b&gt;t&lt;/b&gt; $1',
         "part &lt;one&gt;: cannot tell. by 1 | 2", CLAIMS["C1"]))
     assert "<script>" not in page and "&lt;i&gt;200&lt;/i&gt;" not in page
-    assert "http" not in page and "<h2>Runs</h2>" not in page
+    assert "://" not in page and "<h2>Runs</h2>" not in page
 
 
 def test_the_report_of_a_sweep_tells_its_runs_apart_and_names_those_that_failed(tmp_path):

@@ -95,8 +95,8 @@ def batch_run(monkeypatch):
 @pytest.fixture
 def half(monkeypatch):
     """fp16 on the CPU, with a scaler as on a GPU: it begins two steps too high and is too high again soon."""
-    def make(mixed_precision):
-        accelerator = make_accelerator(mixed_precision)
+    def make(mixed_precision, **options):
+        accelerator = make_accelerator(mixed_precision, **options)
         if mixed_precision == "fp16":
             accelerator.native_amp = True
             accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=4)
