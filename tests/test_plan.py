@@ -64,7 +64,7 @@ def test_minutes_follow_whole_builds_and_not_the_last_part_of_an_interrupted_one
     assert make_plan(Counter(9)).seconds != before
 
 
-def test_minutes_on_a_gpu_follow_what_was_built_on_one_and_only_what_takes_one_goes_there(own_home, monkeypatch):
+def test_minutes_on_a_gpu_follow_what_was_built_on_one_for_what_takes_one(own_home, monkeypatch):
     def plan_seconds():
         return make_plan(Number(9)).seconds[Number(9).name] - planning.SECONDS_PER_TASK
 
