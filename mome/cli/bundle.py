@@ -32,7 +32,7 @@ def add_bundle(commands) -> None:
 
 
 def bundle_command(out: str, only: str, whole: bool, workers: int, scheduler: str, **given) -> int:
-    from mome.runs.bundle import check_bundle, list_parts, write_bundle
+    from mome.runs.bundle import check_bundle, choose_parts, write_bundle
 
     bring_notebooks()
     path, parameters = Path(out).expanduser(), read_parameters(**given)
@@ -47,7 +47,7 @@ def bundle_command(out: str, only: str, whole: bool, workers: int, scheduler: st
     values = [json.loads(run.parameters) for run in planned]
     parameters |= {"corpus": next(value["corpus"] for value in values)}
     found = write_bundle(
-        list_parts(needs, [read_json(run.folder / "read.json") for run in planned]),
+        choose_parts(needs, [read_json(run.folder / "read.json") for run in planned]),
         {"parameters": parameters, "notebooks": [run.notebook for run in planned]}, path, whole)
     print(f"{path}: {found['bytes'] / 1e6:.1f} MB, {len(found['names'])} things of the store; "
           f"{found['left_out'] / 1e6:.1f} MB that no notebook reads were left out\n"

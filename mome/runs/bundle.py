@@ -57,7 +57,7 @@ def check_corpora(parameters: dict) -> None:
                              "choose help, wiki40b or mini")
 
 
-def list_parts(needs: list[Recipe], read: list[dict]) -> dict[str, dict[str, list[int]]]:
+def choose_parts(needs: list[Recipe], read: list[dict]) -> dict[str, dict[str, list[int]]]:
     """Return {name: {name of weights that are read: rows of targets}} of what belongs into a bundle.
 
     That is what the notebooks need, what they `read` beside it (`weights.list_read`), and each corpus, by
@@ -84,7 +84,7 @@ def write_bundle(parts: dict[str, dict], about: dict, out: Path, is_whole: bool 
     with TemporaryDirectory(prefix="mome-bundle-") as scratch:
         packed = {}
         for name, weights in parts.items():
-            packed[name] = pack(name, weights, Path(scratch, name), is_whole)
+            packed[name] = pack_thing(name, weights, Path(scratch, name), is_whole)
             left_out += sum(file["bytes"] for file in packed[name][0].get("left_out", {}).values())
         sizes = {name: sum(file["bytes"] for file in manifest["contents"].values())
                  for name, (manifest, _) in packed.items()}
@@ -107,7 +107,7 @@ def write_bundle(parts: dict[str, dict], about: dict, out: Path, is_whole: bool 
     return {"names": list(packed), "bytes": out.stat().st_size, "left_out": left_out}
 
 
-def pack(name: str, weights: dict, scratch: Path, is_whole: bool) -> tuple[dict, dict[str, Path]]:
+def pack_thing(name: str, weights: dict, scratch: Path, is_whole: bool) -> tuple[dict, dict[str, Path]]:
     """Return a thing's manifest, as the bundle has it, and {file in it: where it lies now}."""
     folder = store.find(name)
     manifest = store.read_manifest(folder)

@@ -34,7 +34,7 @@ def made(tiny_setting, tmp_path_factory):
     targets = Targets.of(tiny_setting)
     build_here([read, other, targets])
     weights = {read.name: [], targets.name: sorted(targets.open().position)[:2]}
-    parts = bundle.list_parts([Data.of(tiny_setting), read, other, targets],
+    parts = bundle.choose_parts([Data.of(tiny_setting), read, other, targets],
                               [{"found": [targets.teacher.name], "weights": weights}])
     out = tmp_path_factory.mktemp("bundle") / "class.tar"
     with pytest.MonkeyPatch.context() as patch:
@@ -62,7 +62,7 @@ def test_in_an_empty_home_nothing_is_left_to_build_and_what_notebooks_read_is_eq
     for name, value in thin.lookup(made["rows"]).items():
         assert torch.equal(value, made["row"][name])
     assert len(thin.position) == 2
-    with pytest.raises(store.NotBuilt, match="without model.safetensors.*delete the folder"):
+    with pytest.raises(store.NotBuilt, match=r"without model\.safetensors.*delete the folder"):
         made["other"].open()
     loaded = list_store()
     assert len(load_bundle(made["out"])["kept"]) == len(found["loaded"]) and list_store() == loaded
