@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import lzma
 import os
 import re
 import shutil
@@ -16,8 +17,9 @@ MEMBER = re.compile(r"store/([a-z_]+-[0-9a-f]{12})/(.+)")
 SUFFIXES = {".json", ".safetensors", ".parquet", ".arrow", ".npz", ".md"}  # data, of which none is executed
 SMALL = 16_000_000  # bytes that a list or a manifest has at most
 SPARE = 100_000_000
-DAMAGES = (tarfile.TarError, EOFError, RecursionError, KeyError, TypeError, AttributeError, OverflowError,
-           FileExistsError, NotADirectoryError, IsADirectoryError)
+RATIO, MEMORY = 50, 2**28  # most that a bundle grows by when it is unpacked, and bytes that this may take
+DAMAGES = (tarfile.TarError, lzma.LZMAError, EOFError, RecursionError, KeyError, TypeError, AttributeError,
+           OverflowError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 def load_bundle(path: Path) -> dict:
@@ -32,7 +34,7 @@ def load_bundle(path: Path) -> dict:
     store_dir().mkdir(parents=True, exist_ok=True)
     aside = store_dir() / f".loading-{os.getpid()}"
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(expand(path, aside), "r:") as tar:
             index = read_index(tar)
             names = unpack(tar, index["manifests"], aside)
         kept = [name for name in index["manifests"] if name not in names]
@@ -47,6 +49,23 @@ def load_bundle(path: Path) -> dict:
                          "loaded") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def expand(path: Path, aside: Path) -> Path:
+    """Write the bundle's tar archive under `aside`, within bounds, and return its path."""
+    aside.mkdir()
+    archive, most = aside / "bundle.tar", RATIO * path.stat().st_size + SMALL
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
+    with open(path, "rb") as source, open(archive, "xb") as out:
+        while not unpacker.eof:
+            piece = source.read(2**16) if unpacker.needs_input else b""
+            if unpacker.needs_input and not piece:
+                raise EOFError("it ends too early")
+            out.write(unpacker.decompress(piece, 2**20))
+            if out.tell() > most:
+                raise ValueError(f"unpacks to more than {RATIO} times its size")
+    check_space({archive.name: {"bytes": archive.stat().st_size}})
+    return archive
 
 
 def read_index(tar: tarfile.TarFile) -> dict:

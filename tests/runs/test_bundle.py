@@ -2,6 +2,7 @@
 
 import io
 import json
+import lzma
 import shutil
 import tarfile
 
@@ -88,7 +89,7 @@ def test_what_the_store_has_stays_as_it_is_unless_the_bundle_has_more_of_it(made
 
 def change(out, path, edit):
     """Write the bundle anew at `path`, its members as `edit(name, member, data)` leaves them."""
-    with tarfile.open(out) as old, tarfile.open(path, "w") as new:
+    with tarfile.open(out) as old, tarfile.open(path, "w:xz") as new:
         for member in old:
             data = old.extractfile(member).read()
             for each, text in edit(member, data):
@@ -154,7 +155,8 @@ def test_what_is_cut_off_no_bundle_or_says_that_it_is_huge_is_refused(made, empt
     huge = tarfile.TarInfo(bundle.INDEX)
     huge.size = 10**12
     texts = [whole[:len(whole) * part // 5 + 100] for part in range(5)]
-    for text in [*texts, b"", b"text", huge.tobuf(), b"\x1f\x8b" + whole]:
+    bomb = lzma.compress(bytes(40_000_000), preset=0)
+    for text in [*texts, b"", b"text", b"\x1f\x8b" + whole, lzma.compress(huge.tobuf()), bomb]:
         path.write_bytes(text)
         with pytest.raises(ValueError, match=r"^bundle='.*odd\.tar' .*; nothing was loaded$"):
             load_bundle(path)
