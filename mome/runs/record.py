@@ -1,5 +1,6 @@
 """A run's folder: resolved configuration, figures, tables; metrics.json, written last, means complete."""
 
+import html
 import itertools
 import os
 import time
@@ -122,6 +123,26 @@ class Run:
                  "tables": [*self.tables], "seconds": seconds, "versions": versions(), **tell_provenance()}
         write_json(folder / "metrics.json", entry)
         self.heartbeat.end()
+
+
+def tell(*texts: str) -> None:
+    """Show what `Run.finding` and `Run.claim` return, word by word, as sentences in a proportional face.
+
+    The first line of each is a paragraph; the lines below it, a claim's parts, are a list behind a fold.
+    """
+    from IPython.display import display
+
+    page = "".join(map(draw_sentence, texts))
+    display({"text/plain": "\n".join(texts), "text/html": page}, raw=True)
+
+
+def draw_sentence(text: str) -> str:
+    """Return HTML of a finding or a claim."""
+    sentence, *parts = (html.escape(line.strip(), quote=False) for line in text.split("\n"))
+    style = "font-family: system-ui, sans-serif; line-height: 1.5; max-width: 44em; margin: .5em 0"
+    listed = "".join(f"<li>{part}</li>" for part in parts)
+    folded = f"<details><summary>what was asked, and the numbers</summary><ul>{listed}</ul></details>"
+    return f'<div style="{style}"><p>{sentence}</p>{folded if parts else ""}</div>'
 
 
 def note_needs(folder: Path, needs) -> None:

@@ -13,7 +13,7 @@ from mome.figures.arms import plot_language_bars
 from mome.provenance import tell_provenance
 from mome.recipes.setting import open_setting
 from mome.runs.parameters import check_parameters, declared_parameters, find_cell, read_kernel
-from mome.runs.record import Run, fresh_folder, start_run
+from mome.runs.record import Run, fresh_folder, start_run, tell
 from mome.runs.state import Heartbeat, run_state
 from mome.store import NotBuilt
 
@@ -87,6 +87,17 @@ def test_a_finding_is_returned_as_it_is_read_and_its_words_are_checked(run):
     assert run.claim("C1", "c is d", parts) == "C1 holds: c is d\n  as said: yes. 2 of 2."
     with pytest.raises(ValueError, match=r"C9.*unknown"):
         run.claim("C9 | x", "e", parts)
+
+
+def test_findings_are_told_word_by_word_and_a_claims_parts_are_folded(run, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    said = run.claim("C1", "c < d", [make_part("as said", True, "2 & 2.")])
+    tell(run.finding("a is b"), said)
+    assert shown[0]["text/plain"] == f"a is b\n{said}"
+    first, second = shown[0]["text/html"].split("</div>")[:2]
+    assert "<p>a is b</p>" in first and "<details>" not in first
+    assert "<p>C1 holds: c &lt; d</p>" in second and "<li>as said: yes. 2 &amp; 2.</li>" in second
 
 
 def test_a_folder_of_a_run_of_other_or_damaged_parameters_is_refused_with_the_difference(values, run):
