@@ -1,5 +1,6 @@
 """A figure as data: the plot's name and what it was drawn from, as JSON, from which it is drawn again."""
 
+import html
 import importlib
 import json
 import math
@@ -78,8 +79,21 @@ def from_json(value):
     return pd.Series(from_json(value["values"]), index=index, name=value["name"])
 
 
-def save_figure(text: str, run: str, path) -> None:
-    """Draw a call and save it as PNG with the run's id in its corner; a notebook shows it as usual."""
+def save_figure(text: str, run: str, path):
+    """Draw a call and save it as PNG with the run's id in its corner; return the figure."""
     figure = draw_plot(text)
     figure.text(1.0, -0.01, f"run {run}", ha="right", va="top", fontsize=6.5, color="grey")
     figure.savefig(path, bbox_inches="tight")
+    return figure
+
+
+def show_figure(figure, caption: str) -> None:
+    """Show a figure where the notebook draws it, with its caption below it and as alternative text."""
+    import matplotlib.pyplot as plt  # which plans can do without
+    from IPython.display import display
+
+    display(figure, metadata={"image/png": {"alt": caption}})
+    style = "font: .9em/1.5 system-ui, sans-serif; opacity: .8; max-width: 48em; margin: 0 0 1em"
+    page = f'<p style="{style}">{html.escape(caption, quote=False)}</p>'
+    display({"text/plain": caption, "text/html": page}, raw=True)
+    plt.close(figure)  # or it would be shown again at the end of the cell

@@ -15,7 +15,7 @@ from mome.plan import make_plan
 from mome.provenance import tell_provenance, versions
 from mome.recipe import collect, list_ancestors, to_plain
 from mome.runs import CLAIMS
-from mome.runs.drawing import describe_plot, save_figure
+from mome.runs.drawing import describe_plot, save_figure, show_figure
 from mome.runs.parameters import check_known, fit_values, read_kernel
 from mome.runs.reference import compare_with_reference, describe_differences
 from mome.runs.spelling import read_again
@@ -81,7 +81,9 @@ class Run:
         """
         folder, data = self.open_folder("figures"), describe_plot(plot, arguments, options)
         write_text(folder / f"{name}.json", data)
-        save_figure(data, self.id, folder / f"{name}.png")
+        figure = save_figure(data, self.id, folder / f"{name}.png")
+        if find_shell():
+            show_figure(figure, caption)
         self.figures[name] = {"name": name, "caption": caption}
 
     def table(self, table, name: str) -> None:

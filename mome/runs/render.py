@@ -108,4 +108,4 @@ def prepare_cell(number: int, cell) -> None:
         for output in cell.outputs:
             head = b64decode(output.get("data", {}).get("image/png", "")[:32])
             if int.from_bytes(head[16:20], "big") > WIDE:
-                output.metadata["image/png"] = {"unconfined": True}
+                output.metadata.setdefault("image/png", {})["unconfined"] = True
