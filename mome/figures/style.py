@@ -17,6 +17,7 @@ OTHER_COLORS = ("#E69F00", "#56B4E9", "#7F7F7F", "#A0522D", "#6A51A3", "#2F4F4F"
 SERIES_COLORS = ("#000000", ORANGE, BLUE, GREEN, PINK, "#E69F00", "#56B4E9", "#6A51A3", "#A0522D", "#7F7F7F",
                  "#66A61E", "#BBBBBB")
 MARKERS = "osDv^<>PXpd*"
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
 LOWER, HIGHER = "lower is better", "higher is better"
 
 
