@@ -15,13 +15,13 @@ from mome.runs.surprises import find_surprises
 
 COST = """
 import sys
-from pathlib import Path
 from mome.runs.costs import tell_costs
-lines = tell_costs({"scale": "smoke", "corpus": "mini", "seeds": [0], "out": "", "english": "x"})
+given = {"scale": "smoke", "corpus": "mini", "languages": ["en", "fr", "de", "py"], "overrides": {}}
+lines = tell_costs(given | {"seeds": [0], "out": "", "english": "x"})
 loaded = {"torch", "transformers", "datasets", "sklearn"} & set(sys.modules)
 assert not loaded, loaded
 print([[line["notebook"], line["costs here"]] for line in lines])
-print(tell_costs({"corpus": "folder:/nowhere"})[1]["costs here"])
+print(tell_costs(given | {"corpus": "folder:/nowhere"})[-1]["costs here"])
 """
 
 
