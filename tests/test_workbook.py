@@ -1,6 +1,7 @@
 """The workbook as a user gets it: the notebooks' form, and all of them once through the command line."""
 
 import ast
+import html
 import json
 import os
 import shutil
@@ -31,9 +32,9 @@ SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 9_000, "teache
          "targets_per_token": 8}
 
 
-def test_the_five_notebooks_of_the_workbook_are_there():
-    assert [path.stem for path in NUMBERED][:5] == [
-        "01_dataset_creation", "02_router_comparison", "03_kd_alpha", "04_moe_variants",
+def test_the_notebooks_of_the_workbook_are_there():
+    assert [path.stem for path in NUMBERED][:6] == [
+        "00_start_here", "01_dataset_creation", "02_router_comparison", "03_kd_alpha", "04_moe_variants",
         "05_catastrophic_forgetting"]
 
 
@@ -138,6 +139,9 @@ def test_a_notebook_runs_through_and_leaves_metrics_findings_and_figures(path, f
     executed = nbformat.read(finished_run / path.stem / "executed.ipynb", as_version=4)
     outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
+    shown = "".join(output.data.get("text/html", "") for output in outputs if "data" in output)
+    for said in (html.escape(figure["caption"]) for figure in metrics["figures"]):
+        assert f'<img alt="{said}"' in shown and f"<figcaption>{said}</figcaption>" in shown
 
 
 def test_every_need_of_the_run_is_there_and_the_same_command_builds_nothing(finished_run, monkeypatch):
@@ -191,3 +195,5 @@ def test_the_report_is_one_self_contained_page_with_every_figure_and_claim(finis
     figures = sum(len(entry["figures"]) for entry in metrics)
     assert figures >= 8 and page.count("data:image/png;base64,") == figures
     assert all(claim in page for claim in CLAIMS) and 'src="http' not in page
+    captions = [html.escape(figure["caption"]) for entry in metrics for figure in entry["figures"]]
+    assert all(f'alt="{caption}"' in page for caption in captions)

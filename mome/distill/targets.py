@@ -15,6 +15,7 @@ from mome.distill import IGNORED, TAILS
 from mome.distill.fused import combined_loss
 from mome.progress import progress
 from mome.store import read_json, write_json
+from mome.weights import note_read
 
 ROWS_PER_FILE = 4_096
 
@@ -97,6 +98,7 @@ class CachedTargets:
     def __init__(self, folder: Path, identity: dict | None = None):
         """Raise ValueError where `identity` (teacher, tokenizer, data) is another's, or a file is damaged."""
         self.folder, self.advice = Path(folder), f"delete {folder} to build them again"
+        note_read(self.folder)
         path = self.folder / "targets.json"
         header = read_json(path) if path.exists() else None
         if not isinstance(header, dict) or not {"identity", "k", "tail", "vocab_size", "rows"} <= set(header):
@@ -130,6 +132,7 @@ class CachedTargets:
             raise ValueError(f"the student's vocabulary has {vocab_size} tokens, its teacher's "
                              f"{self.vocab_size}")
         found = []
+        note_read(self.folder, map(int, row_numbers))
         for number in map(int, row_numbers):
             if number not in self.position:
                 raise ValueError(f"row {number} is not among the {len(self.position)} cached rows of "
@@ -138,6 +141,15 @@ class CachedTargets:
             found.append({name: tensor[offset] for name, tensor in self.parts[part].items()})
         stacked = {name: torch.stack([row[name] for row in found]) for name in found[0]}
         return stacked | {"ids": stacked["ids"].long()}
+
+
+def copy_targets(folder: Path, row_numbers: list[int], out: Path) -> None:
+    """Write the cached targets of these rows alone under `out`."""
+    cached, header = CachedTargets(folder), read_json(folder / "targets.json")
+    places = [divmod(cached.position[number], ROWS_PER_FILE) for number in row_numbers]
+    save_file({name: torch.stack([cached.parts[part][name][offset] for part, offset in places])
+               for name in cached.parts[0]}, out / "targets-00000.safetensors")
+    write_json(out / "targets.json", header | {"rows": row_numbers})
 
 
 def measure_bias(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, ks: list[int],

@@ -15,13 +15,14 @@ from mome.plan import make_plan
 from mome.provenance import tell_provenance, versions
 from mome.recipe import collect, list_ancestors, to_plain
 from mome.runs import CLAIMS
-from mome.runs.drawing import describe_plot, save_figure, show_figure
+from mome.runs.drawing import describe_plot, frame_figure, save_figure
 from mome.runs.parameters import check_known, fit_values, read_kernel
 from mome.runs.reference import compare_with_reference, describe_differences
 from mome.runs.spelling import read_again
 from mome.runs.state import Heartbeat, find_shell, is_taken
 from mome.scales import resolve_scale
 from mome.store import NotBuilt, read_json, write_json, write_text
+from mome.weights import list_read
 
 
 class Run:
@@ -74,17 +75,22 @@ class Run:
                                "the parameters and nothing else")
 
     def figure(self, name: str, caption: str, plot, *arguments, **options) -> None:
-        """Draw a figure by a `plot_*` function of `mome.figures`, and keep it as PNG and as data.
+        """Draw a figure by a `plot_*` function of `mome.figures`, keep it as PNG and as data, and show it.
+
+        In a notebook it stands over its caption, which is its alt text, too.
 
         It is drawn from what is kept (JSON, numbers to six digits), so `mome publish` draws it again byte for
         byte. ValueError for an argument that is no table, list, text or number.
         """
         folder, data = self.open_folder("figures"), describe_plot(plot, arguments, options)
         write_text(folder / f"{name}.json", data)
-        figure = save_figure(data, self.id, folder / f"{name}.png")
-        if find_shell():
-            show_figure(figure, caption)
+        save_figure(data, self.id, folder / f"{name}.png")
         self.figures[name] = {"name": name, "caption": caption}
+        if find_shell():
+            from IPython.display import publish_display_data
+
+            shown = frame_figure(folder / f"{name}.png", caption)
+            publish_display_data({"text/html": shown, "text/plain": caption})
 
     def table(self, table, name: str) -> None:
         table.to_parquet(self.open_folder("tables") / f"{name}.parquet")
@@ -116,6 +122,7 @@ class Run:
         entry = {"notebook": self.notebook, "run": self.id, "parameters": self.values, "metrics": metrics,
                  "findings": [*self.findings.values()], "figures": [*self.figures.values()],
                  "tables": [*self.tables], "seconds": seconds, "versions": versions(), **tell_provenance()}
+        write_json(folder / "read.json", list_read())
         write_json(folder / "metrics.json", entry)
         self.heartbeat.end()
 

@@ -84,6 +84,18 @@ def make_pages(notebooks: dict[str, Path], about: str, links: dict[str, str]) ->
 
 def make_page(exporter: CellExporter, path: Path, title: str, about: str, names) -> str:
     """Return a notebook as a page, on which the `names` of others in its prose are links."""
+    cells, _ = exporter.from_notebook_node(read_notebook(path))
+    for name in names:
+        cells = cells.replace(f"<code>{name}</code>", f'<a href="{name}.html">{name}</a>')
+        cells = cells.replace(f'<a href="{name}.ipynb', f'<a href="{name}.html')
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight")
+                   for style in ("default", "github-dark"))
+    return load_page("notebook.html").render(title=title, about=about, cells=Markup(cells),
+                                             light=Markup(light), dark=Markup(dark))
+
+
+def read_notebook(path: Path):
+    """Return a notebook with its cells prepared; ValueError for what is none."""
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
@@ -91,13 +103,7 @@ def make_page(exporter: CellExporter, path: Path, title: str, about: str, names)
             prepare_cell(number, cell)
     except (nbformat.ValidationError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged or no notebook ({str(error).splitlines()[0]})") from None
-    cells, _ = exporter.from_notebook_node(notebook)
-    for name in names:
-        cells = cells.replace(f"<code>{name}</code>", f'<a href="{name}.html">{name}</a>')
-    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight")
-                   for style in ("default", "github-dark"))
-    return load_page("notebook.html").render(title=title, about=about, cells=Markup(cells),
-                                             light=Markup(light), dark=Markup(dark))
+    return notebook
 
 
 def prepare_cell(number: int, cell) -> None:
@@ -108,4 +114,4 @@ def prepare_cell(number: int, cell) -> None:
         for output in cell.outputs:
             head = b64decode(output.get("data", {}).get("image/png", "")[:32])
             if int.from_bytes(head[16:20], "big") > WIDE:
-                output.metadata.setdefault("image/png", {})["unconfined"] = True
+                output.metadata["image/png"] = {"unconfined": True}

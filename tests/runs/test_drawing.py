@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mome.figures.arms import plot_matrix
-from mome.runs.drawing import describe_plot, draw_plot, from_json, show_figure, to_json
+from mome.runs.drawing import describe_plot, draw_plot, from_json, to_json
 
 TABLE = pd.DataFrame({"arm": ["a", "no", None], "x": [1.5, np.nan, np.inf], "n": [1, 2, 3],
                       "is": [True, False, True]})
@@ -38,14 +38,3 @@ def test_what_is_no_plot_of_the_workbook_is_not_called(name):
 def test_an_argument_that_is_no_data_is_refused():
     with pytest.raises(ValueError, match="function is not allowed"):
         describe_plot(plot_matrix, (lambda value: value,), {})
-
-
-def test_a_figure_is_shown_once_with_its_caption_as_words_and_as_alternative_text(monkeypatch):
-    import matplotlib.pyplot as plt
-
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda *what, **how: shown.append((*what, how)))
-    show_figure(plt.figure(), "Lower < better.")
-    assert shown[0][1] == {"metadata": {"image/png": {"alt": "Lower < better."}}}
-    assert shown[1][0]["text/plain"] == "Lower < better." and "Lower &lt; better.</p>" in shown[1][0]["text/html"]
-    assert not plt.get_fignums()
