@@ -101,9 +101,19 @@ def read_notebook(path: Path):
         nbformat.validate(notebook)
         for number, cell in enumerate(notebook.cells):
             prepare_cell(number, cell)
+        notebook.cells = [part for cell in notebook.cells for part in fold_code(cell)]
     except (nbformat.ValidationError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged or no notebook ({str(error).splitlines()[0]})") from None
     return notebook
+
+
+def fold_code(cell) -> list:
+    """Return the cell; one whose code JupyterLab folds, with its code in a fold above its outputs."""
+    if not cell.metadata.get("jupyter", {}).get("source_hidden"):
+        return [cell]
+    cell.metadata["transient"] = {"remove_source": True}
+    text = f"<details><summary>code</summary>\n\n```python\n{cell.source}\n```\n\n</details>"
+    return [nbformat.v4.new_markdown_cell(text), cell]
 
 
 def prepare_cell(number: int, cell) -> None:
