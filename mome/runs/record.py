@@ -15,7 +15,7 @@ from mome.plan import make_plan
 from mome.provenance import tell_provenance, versions
 from mome.recipe import collect, list_ancestors, to_plain
 from mome.runs import CLAIMS
-from mome.runs.drawing import describe_plot, save_figure
+from mome.runs.drawing import describe_plot, frame_figure, save_figure
 from mome.runs.parameters import check_known, fit_values, read_kernel
 from mome.runs.reference import compare_with_reference, describe_differences
 from mome.runs.spelling import read_again
@@ -74,7 +74,9 @@ class Run:
                                "the parameters and nothing else")
 
     def figure(self, name: str, caption: str, plot, *arguments, **options) -> None:
-        """Draw a figure by a `plot_*` function of `mome.figures`, and keep it as PNG and as data.
+        """Draw a figure by a `plot_*` function of `mome.figures`, keep it as PNG and as data, and show it.
+
+        In a notebook it stands over its caption, which is its alt text, too.
 
         It is drawn from what is kept (JSON, numbers to six digits), so `mome publish` draws it again byte for
         byte. ValueError for an argument that is no table, list, text or number.
@@ -83,6 +85,11 @@ class Run:
         write_text(folder / f"{name}.json", data)
         save_figure(data, self.id, folder / f"{name}.png")
         self.figures[name] = {"name": name, "caption": caption}
+        if find_shell():
+            from IPython.display import publish_display_data
+
+            shown = frame_figure(folder / f"{name}.png", caption)
+            publish_display_data({"text/html": shown, "text/plain": caption})
 
     def table(self, table, name: str) -> None:
         table.to_parquet(self.open_folder("tables") / f"{name}.parquet")

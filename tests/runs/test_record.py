@@ -2,6 +2,7 @@ import json
 import math
 import re
 import time
+from base64 import b64encode
 
 import numpy as np
 import pandas as pd
@@ -45,12 +46,28 @@ def test_a_runs_folder_appears_at_its_first_table_and_names_the_run(run):
 def test_a_figure_is_kept_with_its_caption_and_its_data_and_bears_the_runs_id(run, monkeypatch):
     import matplotlib.pyplot as plt
 
-    run.figure("dots", "Dots.", plot_language_bars, pd.Series({"en": 1.0}), "dots")
+    with monkeypatch.context() as patch:
+        patch.setattr(plt, "close", lambda figure: None)
+        run.figure("dots", "Dots.", plot_language_bars, pd.Series({"en": 1.0}), "dots")
     assert (run.folder / "figures/dots.png").read_bytes().startswith(b"\x89PNG")
     assert [text.get_text() for text in plt.gcf().texts] == ["run night"]
     assert json.loads((run.folder / "figures/dots.json").read_text())["plot"] == "arms.plot_language_bars"
     assert [*run.figures.values()] == [{"name": "dots", "caption": "Dots."}]
     plt.close("all")
+
+
+def test_a_notebook_shows_a_figure_once_with_its_caption_beneath_and_as_alt_text(run, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr("mome.runs.record.find_shell", lambda: object())
+    monkeypatch.setattr("IPython.display.publish_display_data", shown.append)
+    run.figure("dots", "a < b & \"c\"", plot_language_bars, pd.Series({"en": 1.0}), "dots")
+    assert plt.get_fignums() == [] and [each["text/plain"] for each in shown] == ["a < b & \"c\""]
+    page, said = shown[0]["text/html"], "a &lt; b &amp; &quot;c&quot;"
+    assert f'<img alt="{said}"' in page and f"<figcaption>{said}</figcaption>" in page
+    image = b64encode((run.folder / "figures/dots.png").read_bytes()).decode()
+    assert page.count(f"data:image/png;base64,{image}") == 1
 
 
 def test_metrics_are_plain_json_whatever_numbers_they_hold(run):
