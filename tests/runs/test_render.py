@@ -44,16 +44,6 @@ def test_a_run_becomes_pages_that_need_nothing_from_elsewhere_and_show_no_dead_w
     assert '<a href="../report.html">' in (run / "html/index.html").read_text()
 
 
-def test_code_that_jupyterlab_folds_is_in_a_fold_above_its_outputs(run):
-    cell = new_code_cell("kept = '<b>'", metadata={"jupyter": {"source_hidden": True}},
-                         outputs=[new_output("stream", text="said aloud")])
-    nbformat.write(new_notebook(cells=[cell]), run / "09_toy/executed.ipynb")
-    assert main(["render", "night"]) == 0
-    page = (run / "html/09_toy.html").read_text()
-    fold, rest = page.split("<details><summary>code</summary>")[1].split("</details>")
-    assert "kept" in fold and "&lt;b&gt;" in fold and "said aloud" in rest and "kept" not in rest
-
-
 def test_the_report_links_to_a_page_once_it_is_there(run):
     entry = {"notebook": "09_toy", "run": "night", "parameters": {"scale": "smoke"}, "metrics": {},
              "seconds": 1, "tables": [], "figures": [], "findings": [], "versions": {}}
