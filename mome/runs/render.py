@@ -94,6 +94,7 @@ def make_page(exporter: CellExporter, path: Path, title: str, about: str, names)
     cells, _ = exporter.from_notebook_node(notebook)
     for name in names:
         cells = cells.replace(f"<code>{name}</code>", f'<a href="{name}.html">{name}</a>')
+        cells = cells.replace(f'<a href="{name}.ipynb', f'<a href="{name}.html')
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight")
                    for style in ("default", "github-dark"))
     return load_page("notebook.html").render(title=title, about=about, cells=Markup(cells),
