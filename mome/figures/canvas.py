@@ -48,9 +48,8 @@ def put_arrow(ax: plt.Axes, start: tuple, end: tuple, bend: float = 0.0, color: 
                                             "shrinkB": 0, "connectionstyle": f"arc3,rad={bend}"})
 
 
-def put_language(ax: plt.Axes, x: float, y: float, width: float, language: str) -> None:
-    """Draw a strip in a language's colour."""
-    color = style.language_palette([language])[language]
+def put_strip(ax: plt.Axes, x: float, y: float, width: float, color: str) -> None:
+    """Draw a strip, in a language's colour."""
     ax.add_patch(Rectangle((x, y), width, 0.07, color=color, lw=0))
 
 
@@ -62,13 +61,14 @@ def put_model(ax: plt.Axes, x: float, y: float, width: float, height: float, bod
     looks as the body does. `common` is the look of the common expert; it, and a body
     called all, have no language.
     """
-    n, gap, bar = len(bodies) + bool(common), 0.06, 0.2
+    n, gap, bar, palette = len(bodies) + bool(common), 0.06, 0.2, style.language_palette(bodies)
     wide, middle = (width - gap * (n - 1)) / n, (y + bar + 0.05, height - 2 * bar - 0.1)
     for place, (language, look) in enumerate([*bodies.items(), *([("all", common)] if common else [])]):
         left = x + place * (wide + gap)
-        put_box(ax, left, middle[0], wide, middle[1], language, look, size=SIZE - 0.5, rise=0.04)
+        said = language if wide > 0.17 else ""  # where there is no room its colour tells it
+        put_box(ax, left, middle[0], wide, middle[1], said, look, size=SIZE - 0.5, rise=0.04)
         if language != "all":
-            put_language(ax, left + 0.02, middle[0] + 0.02, wide - 0.04, language)
+            put_strip(ax, left + 0.02, middle[0] + 0.02, wide - 0.04, palette[language])
         for bottom in () if shared else (y, y + height - bar):
             put_box(ax, left, bottom, wide, bar, "", look)
     if shared:

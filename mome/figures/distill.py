@@ -67,8 +67,10 @@ def plot_cache_bias(table: pd.DataFrame) -> plt.Figure:
         ax.set(xlabel="bytes per token in the cache (log scale)")
         style.set_log_ticks(ax, table.bytes_per_token)
     axes[0].axhline(0, color="black", lw=1)
+    axes[1].set_yscale("log")
+    style.label_log_axis(axes[1].yaxis)
     axes[0].set(ylabel="cached minus full KL, nats per token\n(0 is unbiased)")
-    axes[1].set(yscale="log", ylabel=f"error of the mean gradient, relative\n(log scale, {style.LOWER})")
+    axes[1].set(ylabel=f"error of the mean gradient, relative\n(log scale, {style.LOWER})")
     return style.put_legend(axes[1])
 
 

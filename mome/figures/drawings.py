@@ -12,8 +12,8 @@ from mome.figures.canvas import (
     SIZE,
     put_arrow,
     put_box,
-    put_language,
     put_model,
+    put_strip,
     put_text,
     start_page,
     tell_number,
@@ -26,10 +26,10 @@ def plot_story(sizes: dict) -> plt.Figure:
     ax = start_page(8.6, 4.55)
     languages, top, low = sizes["languages"], 2.8, 0.95  # where the upper and the lower boxes stand
     put_box(ax, 0.1, 1.95, 1.5, 1.95, "")
-    for place, name in enumerate(languages):
+    for place, (name, color) in enumerate(style.language_palette(languages).items()):
         y = 3.62 - place * min(0.45, 1.75 / len(languages))
         put_text(ax, 0.85, y, language_name(name))
-        put_language(ax, 0.25, y - 0.19, 1.2, name)
+        put_strip(ax, 0.25, y - 0.18, 1.2, color)
     put_text(ax, 0.85, 1.58, f"up to {tell_number(sizes['tokens_per_language'])}\ntokens of each language,\n"
              f"in rows of {sizes['context']:,}")
     put_box(ax, 2.3, top, 1.55, 1.1, f"teacher\n{describe_shape(sizes['teacher'])}", "teacher")
@@ -91,7 +91,7 @@ def draw_sequence_choice(ax: plt.Axes, languages: list[str], n_layer: int) -> No
     width = (3.0 - 0.1 * (n - 1)) / n
     for place in range(6):
         put_box(ax, 0.95 + place * 0.42, 1.4, 0.34, 0.24, f"t{place + 1}")
-        put_language(ax, 0.95 + place * 0.42, 1.66, 0.34, languages[chosen])
+        put_strip(ax, 0.95 + place * 0.42, 1.66, 0.34, style.language_palette(languages)[languages[chosen]])
     put_box(ax, 0.65, 2.0, 3.0, 0.28, "router: which language is this sequence?", "targets")
     put_arrow(ax, (2.15, 1.76), (2.15, 2.0))
     for place, language in enumerate(languages):

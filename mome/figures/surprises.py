@@ -4,15 +4,19 @@ import matplotlib.pyplot as plt
 
 from mome.figures import style
 
-PER_ROW = 3
-
 
 def plot_surprises(panels: list[dict]) -> plt.Figure:
-    """Draw bars with values, a numbered panel for each of `panels`: title, unit, rows of label and value."""
-    lines = -(-len(panels) // PER_ROW)
-    figure, axes = plt.subplots(lines, PER_ROW, figsize=(11.5, 1.95 * lines), squeeze=False)
+    """Draw bars with values, a numbered panel for each of `panels`: title, unit, rows of label and value.
+
+    Two panels stand in a row; the last of an odd number has a row of its own.
+    """
+    figure = plt.figure(figsize=(8.6, 1.75 * -(-len(panels) // 2)), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
+    grid = figure.add_gridspec(-(-len(panels) // 2), 2)
     colors = (style.ORANGE, style.BLUE, style.GREEN, style.PINK, "#6A51A3")
-    for number, (panel, ax) in enumerate(zip(panels, axes.flat, strict=False)):
+    for number, panel in enumerate(panels):
+        is_alone = number == len(panels) - 1 and number % 2 == 0
+        ax = figure.add_subplot(grid[number // 2, :] if is_alone else grid[number // 2, number % 2])
         labels, values = zip(*panel["rows"], strict=True)
         ax.barh(labels, values, color=colors[number % len(colors)], height=0.62)
         ax.axvline(0, color="#222222", lw=1)
@@ -26,8 +30,6 @@ def plot_surprises(panels: list[dict]) -> plt.Figure:
         ax.invert_yaxis()
         ax.grid(visible=False)
         ax.spines[["left", "bottom"]].set_visible(False)
-    for ax in axes.flat[len(panels):]:
-        ax.set_axis_off()
     return figure
 
 

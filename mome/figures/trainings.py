@@ -2,13 +2,14 @@
 
 import matplotlib.pyplot as plt
 
+from mome.figures import style
 from mome.figures.canvas import (
     SIZE,
     put_arrow,
     put_box,
     put_key,
-    put_language,
     put_model,
+    put_strip,
     put_text,
     start_page,
     tell_number,
@@ -86,12 +87,14 @@ def plot_stages(sizes: dict, order: list[str], replay: float = 0.05) -> plt.Figu
 
     `replay` is the share of earlier text in the arm that has some.
     """
-    n, step = len(order), 6.9 / len(order)
-    ax, tokens = start_page(8.6, 7.75), tell_number(sizes["student_tokens"])
-    for place, language in enumerate(order):
+    n, palette, tokens = len(order), style.language_palette(order), tell_number(sizes["student_tokens"])
+    step = max(1.2, 6.9 / n)
+    ax = start_page(1.7 + step * n, 7.75)
+    for place, (language, color) in enumerate(palette.items()):
         x = 1.6 + place * step
-        put_text(ax, x + step / 2, 7.48, f"stage {place + 1}: {language_name(language)}", weight="bold")
-        put_language(ax, x + 0.06, 7.25, step - 0.12, language)
+        title = f"stage {place + 1}{': ' if n < 5 else chr(10)}{language_name(language)}"
+        put_text(ax, x + step / 2, 7.48, title, weight="bold")
+        put_strip(ax, x + 0.06, 7.25, step - 0.12, color)
     put_text(ax, 0.75, 7.37, f"{tokens}\ntokens a stage")
     rows = (("sequential", "one student,\nall of it trained\nin every stage", 0.75),
             (f"replay {100 * replay:g} %", "the same, with a\nlittle earlier text", 0.75),
@@ -109,9 +112,11 @@ def plot_stages(sizes: dict, order: list[str], replay: float = 0.05) -> plt.Figu
     y -= 0.85
     put_text(ax, 0.75, y + 0.55, "balanced session", weight="bold")
     put_text(ax, 0.75, y + 0.25, "all languages in\nevery batch", size=8)
-    put_box(ax, 1.68, y + 0.08, 6.74, 0.62, f"one student, {tokens} tokens of each language, mixed", TRAINED)
+    put_box(ax, 1.68, y + 0.08, step * n - 0.16, 0.62,
+            f"one student, {tokens} tokens of each language, mixed", TRAINED)
     for part in range(4 * n):
-        put_language(ax, 1.7 + part * 6.7 / (4 * n), y + 0.1, 6.7 / (4 * n) - 0.02, order[part % n])
+        part_step = (step * n - 0.2) / (4 * n)
+        put_strip(ax, 1.7 + part * part_step, y + 0.1, part_step - 0.02, palette[order[part % n]])
     put_key(ax, 1.68, 0.22, {TRAINED: "trained in this stage", FROZEN: "frozen", LATER: LATER}, 2.1)
     return ax.figure
 
@@ -119,14 +124,14 @@ def plot_stages(sizes: dict, order: list[str], replay: float = 0.05) -> plt.Figu
 def draw_stage(ax: plt.Axes, x: float, y: float, width: float, height: float, arm: str, order: list[str],
                stage: int, replay: float) -> None:
     """Draw what an arm trains in one stage: a student, or a modular model part by part."""
-    now, variant = order[stage], arm.split()[0]
+    now, variant, palette = order[stage], arm.split()[0], style.language_palette(order)
     if variant in ("sequential", "replay"):
         earlier = replay if stage and variant == "replay" else 0.0
         put_box(ax, x, y, width, height, "student", TRAINED)
-        put_language(ax, x + 0.02, y + 0.02, (width - 0.04) * (1 - earlier), now)
+        put_strip(ax, x + 0.02, y + 0.02, (width - 0.04) * (1 - earlier), palette[now])
+        left, part = x + 0.02 + (width - 0.04) * (1 - earlier), (width - 0.04) * earlier / max(1, stage)
         for place, name in enumerate(order[:stage] if earlier else ()):
-            part = (width - 0.04) * earlier / stage
-            put_language(ax, x + 0.02 + (width - 0.04) * (1 - earlier) + place * part, y + 0.02, part, name)
+            put_strip(ax, left + place * part, y + 0.02, part, palette[name])
     else:
         bodies = {name: FROZEN if name in order[:stage] else LATER for name in order} | {now: TRAINED}
         shared = FROZEN if variant == "PLE" and stage else TRAINED

@@ -103,9 +103,9 @@ def ask_forgetting(entries: list[dict]) -> dict:
     rows = [[label, float(ends[arm])] for label, arm in arms.items()]
     return make_surprise(
         "Is it enough to forget nothing?", "bits per byte at the end, mean over languages", rows,
-        f"PLE in stages loses {lost['PLE in stages']:.2f} bits per byte of earlier languages and ends at "
-        f"{rows[1][1]:.2f}; one student that reads old text again ({replay}) loses {lost[replay]:.2f} and "
-        f"ends at {rows[2][1]:.2f}; all languages at once end at {rows[3][1]:.2f}.")
+        f"PLE in stages freezes what it has learned: it loses {lost['PLE in stages']:.2f} bits per byte and "
+        f"ends at {rows[1][1]:.2f}. One student that reads old text again ({replay}) loses "
+        f"{lost[replay]:.2f} and ends at {rows[2][1]:.2f}; all at once ends at {rows[3][1]:.2f}.")
 
 
 def write_surprises(surprises: list[dict]) -> str:
