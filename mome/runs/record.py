@@ -22,6 +22,7 @@ from mome.runs.spelling import read_again
 from mome.runs.state import Heartbeat, find_shell, is_taken
 from mome.scales import resolve_scale
 from mome.store import NotBuilt, read_json, write_json, write_text
+from mome.weights import list_read
 
 
 class Run:
@@ -121,6 +122,7 @@ class Run:
         entry = {"notebook": self.notebook, "run": self.id, "parameters": self.values, "metrics": metrics,
                  "findings": [*self.findings.values()], "figures": [*self.figures.values()],
                  "tables": [*self.tables], "seconds": seconds, "versions": versions(), **tell_provenance()}
+        write_json(folder / "read.json", list_read())
         write_json(folder / "metrics.json", entry)
         self.heartbeat.end()
 

@@ -85,6 +85,18 @@ def make_pages(notebooks: dict[str, Path], about: str, links: dict[str, str]) ->
 
 def make_page(exporter: CellExporter, path: Path, title: str, about: str, names) -> str:
     """Return a notebook as a page, on which the `names` of others in its prose are links."""
+    cells, _ = exporter.from_notebook_node(read_notebook(path))
+    for name in names:
+        cells = cells.replace(f"<code>{name}</code>", f'<a href="{name}.html">{name}</a>')
+        cells = cells.replace(f'<a href="{name}.ipynb', f'<a href="{name}.html')
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight")
+                   for style in ("default", "github-dark"))
+    return load_page("notebook.html").render(title=title, about=about, cells=Markup(cells),
+                                             light=Markup(light), dark=Markup(dark))
+
+
+def read_notebook(path: Path):
+    """Return a notebook with its cells prepared; ValueError for what is none."""
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
@@ -93,13 +105,7 @@ def make_page(exporter: CellExporter, path: Path, title: str, about: str, names)
         notebook.cells = [part for cell in notebook.cells for part in fold_source(cell)]
     except (nbformat.ValidationError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged or no notebook ({str(error).splitlines()[0]})") from None
-    cells, _ = exporter.from_notebook_node(notebook)
-    for name in names:
-        cells = cells.replace(f"<code>{name}</code>", f'<a href="{name}.html">{name}</a>')
-    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight")
-                   for style in ("default", "github-dark"))
-    return load_page("notebook.html").render(title=title, about=about, cells=Markup(cells),
-                                             light=Markup(light), dark=Markup(dark))
+    return notebook
 
 
 def prepare_cell(number: int, cell) -> None:
