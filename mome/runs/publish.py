@@ -99,7 +99,7 @@ def draw_strip(surprises: list[dict], entries: list[dict]) -> list[Path]:
     panels = [{name: each[name] for name in ("title", "unit", "rows")} for each in surprises]
     data = {"plot": "surprises.plot_surprises", "arguments": [to_json(panels)], "options": {}}
     path = repository() / "figures/surprises.png"
-    save_figure(json.dumps(data), entries[0]["run"], path)
+    save_figure(json.dumps(data), list_claims(entries)[0]["run"], path)
     return [path]
 
 

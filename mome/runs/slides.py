@@ -12,7 +12,7 @@ from mome.runs.render import CellExporter, read_notebook
 from mome.runs.report import find_heading, load_page, page_of
 
 LONG, ROWS, SHORT = 900, 16, 16  # letters of a slide's prose, lines of its table or text, lines of its code
-SKIPPED = re.compile(r"setup|references|beside the reference|the arms$|you can now", re.IGNORECASE)
+SKIPPED = re.compile(r"setup|references|beside the reference|you can now", re.IGNORECASE)  # but for figures
 WORK = re.compile(r"\brun\.build\(|\bstart_run\(|\brun\.complete\(|\bbeside_reference\(")
 NOTES = re.compile(r"\*\*How to read (it|them)")
 BARE = "bare"  # a cell without code, of which no empty box is shown
@@ -45,7 +45,7 @@ def list_slides(cells: list) -> list[dict]:
     slides, title, is_skipped = [], "", False
     for cell in cells:
         kind = cell.metadata.get("slideshow", {}).get("slide_type", "")
-        if kind == "skip" or (is_skipped and cell.cell_type == "code" and kind in ("", "-")):
+        if kind == "skip":
             continue
         if cell.cell_type == "markdown":
             for part in split_prose(cell.source):
@@ -55,7 +55,8 @@ def list_slides(cells: list) -> list[dict]:
                 add_prose(slides, part[head.end():] if head else part, title, kind, bool(head), is_skipped)
         elif cell.cell_type == "code":
             for part in split_code(cell, title, kind):
-                add_output(slides, part, title)
+                if not is_skipped or kind not in ("", "-") or has_image(part):
+                    add_output(slides, part, title)
     return [slide for slide in slides if slide["cells"] or slide["is_first"]]
 
 
@@ -91,7 +92,11 @@ def fill(cell) -> float:
     lines, data = len(cell.source.splitlines()) / SHORT, [output.get("data", {}) for output in cell.outputs]
     texts = [output.get("text", "").count("\n") / ROWS for output in cell.outputs]
     tables = [each["text/html"].count("<tr") / ROWS for each in data if "text/html" in each]
-    return lines + sum(texts) + sum(tables) + sum("image/png" in each for each in data)
+    return lines + sum(texts) + sum(tables) + has_image(cell)
+
+
+def has_image(cell) -> bool:
+    return any(kind.startswith("image/") for output in cell.outputs for kind in output.get("data", {}))
 
 
 def split_prose(source: str) -> list[str]:
@@ -111,7 +116,8 @@ def split_long(text: str) -> list[str]:
 
 def split_code(cell, title: str, kind: str) -> list:
     """Return a cell per output that is shown, and the code itself where it is short and the idea's."""
-    if WORK.search(cell.source) and kind in ("", "-"):
+    is_exercise = any(tag.startswith(("exercise:", "check:")) for tag in cell.metadata.get("tags", []))
+    if (is_exercise or WORK.search(cell.source)) and kind in ("", "-"):
         return []
     is_shown = kind not in ("", "-") or title.lower().startswith("the idea")
     code = cell.source if is_shown and len(cell.source.splitlines()) <= SHORT else ""
