@@ -102,7 +102,7 @@ class CachedTargets:
         path = self.folder / "targets.json"
         header = read_json(path) if path.exists() else None
         if not isinstance(header, dict) or not {"identity", "k", "tail", "vocab_size", "rows"} <= set(header):
-            raise ValueError(f"cached targets {path} are missing or damaged; {self.advice}")
+            raise ValueError(f"the header of cached targets {path} is missing or damaged; {self.advice}")
         for name, value in (identity or {}).items():
             if header["identity"].get(name) != value:
                 raise ValueError(f"cached targets {folder} belong to another {name}: "
