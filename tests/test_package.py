@@ -42,7 +42,7 @@ def run_there(installed, folder, *words, **environment):
 
 def test_a_wheel_holds_every_module_and_all_that_commands_read(installed):
     for there, here in (("mome", "mome"), *((f"mome/workbook/{name}", name) for name in (
-            "notebooks", "data/mini", "figures/laptop", "LICENSE", "requirements.txt"))):
+            "notebooks", "data/mini", "figures/laptop", "LICENSE", "CITATION.cff", "requirements.txt"))):
         root = repository() / here
         files = [root] if root.is_file() else [
             path for path in root.rglob("*") if path.is_file() and not {".pyc", ".ipynb_checkpoints"} & {

@@ -32,9 +32,9 @@ SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 9_000, "teache
          "targets_per_token": 8}
 
 
-def test_the_five_notebooks_of_the_workbook_are_there():
-    assert [path.stem for path in NUMBERED][:5] == [
-        "01_dataset_creation", "02_router_comparison", "03_kd_alpha", "04_moe_variants",
+def test_the_notebooks_of_the_workbook_are_there():
+    assert [path.stem for path in NUMBERED][:6] == [
+        "00_start_here", "01_dataset_creation", "02_router_comparison", "03_kd_alpha", "04_moe_variants",
         "05_catastrophic_forgetting"]
 
 

@@ -22,6 +22,7 @@ from mome.runs.spelling import read_again
 from mome.runs.state import Heartbeat, find_shell, is_taken
 from mome.scales import resolve_scale
 from mome.store import NotBuilt, read_json, write_json, write_text
+from mome.weights import list_read
 
 
 class Run:
@@ -121,6 +122,7 @@ class Run:
         entry = {"notebook": self.notebook, "run": self.id, "parameters": self.values, "metrics": metrics,
                  "findings": [*self.findings.values()], "figures": [*self.figures.values()],
                  "tables": [*self.tables], "seconds": seconds, "versions": versions(), **tell_provenance()}
+        write_json(folder / "read.json", list_read())
         write_json(folder / "metrics.json", entry)
         self.heartbeat.end()
 
@@ -139,10 +141,13 @@ def tell(*texts: str) -> None:
 def draw_sentence(text: str) -> str:
     """Return HTML of a finding or a claim."""
     sentence, *parts = (html.escape(line.strip(), quote=False) for line in text.split("\n"))
-    style = "font-family: system-ui, sans-serif; line-height: 1.5; max-width: 44em; margin: .5em 0"
+    if parts:  # a claim begins with its verdict
+        verdict, colon, rest = sentence.partition(":")
+        sentence = f"<b>{verdict}{colon}</b>{rest}"
+    style = "font-family: system-ui, sans-serif; line-height: 1.5; max-width: 44em; margin: .3em 0"
     listed = "".join(f"<li>{part}</li>" for part in parts)
     folded = f"<details><summary>what was asked, and the numbers</summary><ul>{listed}</ul></details>"
-    return f'<div style="{style}"><p>{sentence}</p>{folded if parts else ""}</div>'
+    return f'<div style="{style}"><p style="margin:0">{sentence}</p>{folded if parts else ""}</div>'
 
 
 def note_needs(folder: Path, needs) -> None:

@@ -96,8 +96,8 @@ def test_findings_are_told_word_by_word_and_a_claims_parts_are_folded(run, monke
     tell(run.finding("a is b"), said)
     assert shown[0]["text/plain"] == f"a is b\n{said}"
     first, second = shown[0]["text/html"].split("</div>")[:2]
-    assert "<p>a is b</p>" in first and "<details>" not in first
-    assert "<p>C1 holds: c &lt; d</p>" in second and "<li>as said: yes. 2 &amp; 2.</li>" in second
+    assert ">a is b</p>" in first and "<details>" not in first
+    assert "<b>C1 holds:</b> c &lt; d</p>" in second and "<li>as said: yes. 2 &amp; 2.</li>" in second
 
 
 def test_a_folder_of_a_run_of_other_or_damaged_parameters_is_refused_with_the_difference(values, run):
