@@ -19,8 +19,8 @@ from mome.config import notebook_paths
 from mome.runs.render import make_pages
 
 ROOT = Path(__file__).resolve().parent.parent
-GUIDE = {"README.md": "index.md", "data/README.md": "data/index.md", "CONTRIBUTING.md": "contributing.md",
-         "SECURITY.md": "security.md", "CHANGELOG.md": "changes.md"}
+GUIDE = {"README.md": "index.md", "data/README.md": "data/index.md", "LESSON.md": "lesson.md",
+         "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changes.md"}
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 FENCE = re.compile(r"(^```.*?^```$)", flags=re.DOTALL | re.MULTILINE)
 

@@ -289,7 +289,7 @@ def run_task(spec: str, path: str, version: str, parents: list[dict], tracker: s
     except store.BuiltElsewhere as error:
         tell(said=f"{recipe.title} is being built by {error.holder}; this command waits for it")
         secede()  # its place goes to another recipe until the lock is free
-        while store.is_locked(error.name) and not recipe.is_there:
+        while store.is_locked(error.name) and not recipe.is_whole:
             tell(note=f"waits for {error.holder}")
             time.sleep(1)
         raise Reschedule from None

@@ -75,17 +75,26 @@ class Plan:
 
 def make_plan(needs) -> Plan:
     """Return what is there and missing of the needs and, where one is missing, of what it is made from."""
-    is_there, wanted, rates, has_gpu = {}, collect(needs), measure_rates(), bool(find_gpus())
-    recipes = list(list_ancestors(
-        wanted, is_end=lambda recipe: is_there.setdefault(recipe.name, recipe.is_there)))
-    there = [recipe for recipe in recipes if is_there[recipe.name]]
-    missing = [recipe for recipe in recipes if not is_there[recipe.name]]
-    seconds = {}
+    wanted, rates, has_gpu, seconds = collect(needs), measure_rates(), bool(find_gpus()), {}
+    lacking = find_lacking(wanted)
+    recipes = list(list_ancestors(wanted, is_end=lambda recipe: recipe.name not in lacking))
+    there = [recipe for recipe in recipes if recipe.name not in lacking]
+    missing = [recipe for recipe in recipes if recipe.name in lacking]
     for recipe in missing:
         is_on_gpu = has_gpu and recipe.device == "gpu"
         usual = 1 / (GPU_FLOPS_PER_SECOND if is_on_gpu else FLOPS_PER_SECOND)
         seconds[recipe.name] = SECONDS_PER_TASK + recipe.work() * rates.get((recipe.kind(), is_on_gpu), usual)
     return Plan(there, missing, seconds, wanted)
+
+
+def find_lacking(wanted: list[Recipe]) -> set[str]:
+    """Return the names of what is not there, and of those parents of it of which a bundle left a part out."""
+    missing = [recipe for recipe in wanted if not recipe.is_there]
+    notebooks = [recipe for recipe in missing if recipe.only_reads]
+    asked = [part for recipe in missing for part in (
+        recipe.parents().values() if recipe.only_reads else [recipe])]
+    found = list_ancestors([part for part in asked if not part.is_there], lambda recipe: recipe.is_whole)
+    return {recipe.name for recipe in [*notebooks, *found] if recipe.only_reads or not recipe.is_whole}
 
 
 def measure_rates() -> dict[tuple[str, bool], float]:

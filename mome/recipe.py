@@ -28,6 +28,7 @@ class Recipe(Values):
     format: ClassVar[int] = 1
     device: ClassVar[str] = "cpu"  # "gpu": takes a GPU where there is one
     goes_on: ClassVar[bool] = False  # a build goes on from what an interrupted one left in its folder
+    only_reads: ClassVar[bool] = False  # takes parents of which a bundle left out what nobody reads
     is_optional: ClassVar[bool] = False  # when it cannot be built, what needs it is built all the same
     shown: ClassVar[tuple[str, ...]] = ()  # the fields that its title names
 
@@ -78,6 +79,11 @@ class Recipe(Values):
     @property
     def is_there(self) -> bool:
         return store.is_there(self.name)
+
+    @property
+    def is_whole(self) -> bool:
+        """True when it is there with all that others are made from: a bundle leaves out large weights."""
+        return store.is_whole(self.name)
 
     @property
     def folder(self) -> Path:

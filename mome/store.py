@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from mome.config import store_dir
 from mome.provenance import count_threads, describe_machine, own_commit, versions
 
-_checked: set[Path] = set()
+checked: set[Path] = set()  # folders that this process has found
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -90,6 +90,15 @@ def unfinished_of(name: str) -> Path:
 
 def is_there(name: str) -> bool:
     return (folder_of(name) / "manifest.json").exists()
+
+
+def list_left_out(folder: Path) -> dict[str, dict]:
+    """Return {file: its bytes and SHA-256} of what a bundle left out of a folder."""
+    return read_manifest(folder).get("left_out", {}) if (folder / "manifest.json").exists() else {}
+
+
+def is_whole(name: str) -> bool:
+    return is_there(name) and not list_left_out(folder_of(name))
 
 
 def find(name: str) -> Path:
@@ -179,10 +188,10 @@ def keep(name: str, about: Mapping, fill: Callable[[Path], dict | None], goes_on
     `goes_on` the unfinished folder of an interrupted build is handed over again; else nothing is left of one
     that fails. Raises BuiltElsewhere at once when another process has it in hand.
     """
-    if is_there(name):
+    if is_whole(name):
         return find(name)
     with hold(name):
-        if is_there(name):
+        if is_whole(name):
             return find(name)
         aside, started = prepare_aside(name, goes_on), time.perf_counter()
         is_resumed = any(aside.iterdir())  # its seconds are those of the last part only
@@ -199,19 +208,25 @@ def keep(name: str, about: Mapping, fill: Callable[[Path], dict | None], goes_on
             **about, "notes": notes or {}, "contents": list_contents(aside), "is_resumed": is_resumed,
             "seconds": seconds, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions(),
             "commit": own_commit(), "machine": describe_machine(), "threads": count_threads()})
-        os.replace(aside, folder_of(name))
+        place(aside, name)
         return folder_of(name)
 
 
 def prepare_aside(name: str, goes_on: bool) -> Path:
     """Return the folder in which a thing is built; what an interrupted build left only with `goes_on`."""
     aside = unfinished_of(name)
-    if folder_of(name).exists():  # a folder without its manifest is nothing, and would stand in the way
-        shutil.rmtree(folder_of(name))
     if aside.exists() and not goes_on:
         shutil.rmtree(aside)
     aside.mkdir(parents=True, exist_ok=True)
     return aside
+
+
+def place(aside: Path, name: str) -> None:
+    """Give a whole folder its name, instead of one that lacks its manifest or what a bundle left out."""
+    if folder_of(name).exists():
+        shutil.rmtree(folder_of(name))
+        checked.discard(folder_of(name))
+    os.replace(aside, folder_of(name))
 
 
 def share(folder: Path) -> None:
@@ -234,7 +249,7 @@ def check_files(path: Path) -> Path:
     As in git's index, a file with the size and time of modification that it was written with is taken as
     unchanged; one with another time, as in a copied folder, is read and its SHA-256 compared.
     """
-    if path not in _checked:
+    if path not in checked:
         manifest, again = read_manifest(path), f"delete {path} to build it again"
         try:
             contents = manifest.get("contents", {}).items()
@@ -244,7 +259,7 @@ def check_files(path: Path) -> Path:
         for name, fault in faults.items():
             if fault:
                 raise ValueError(f"{path / name} is damaged ({fault}); {again}")
-        _checked.add(path)
+        checked.add(path)
     return path
 
 

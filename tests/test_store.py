@@ -91,10 +91,10 @@ def test_a_file_that_is_gone_cut_off_or_changed_is_refused_by_name_one_of_anothe
     Number(1).keep()
     path = store.folder_of(Number(1).name) / "number"
     os.utime(path, (1, 1))  # as in a copied folder
-    store._checked.clear()
+    store.checked.clear()
     assert Number(1).open() == 1
     damage(path)
-    store._checked.clear()
+    store.checked.clear()
     with pytest.raises(ValueError, match=rf"number is damaged \(.*{word}"):
         Number(1).open()
 
@@ -114,7 +114,7 @@ def test_a_manifest_names_every_file_with_its_hash_damaged_it_is_named_and_witho
     Number(1).keep()
     path = store.folder_of(Number(1).name) / "manifest.json"
     path.write_text("{")
-    store._checked.clear()
+    store.checked.clear()
     with pytest.raises(ValueError, match=r"manifest.json is damaged"):
         Number(1).open()
     assert list(store.list_manifests()) == []

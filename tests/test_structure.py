@@ -8,8 +8,8 @@ ROOT = Path(mome.__file__).parent
 # Floors from the top down: what stands on one imports from its own floor and from those below.
 FLOORS = [["cli", "__main__"], ["runs"], ["bench"], ["recipes"], ["evaluate", "figures"], ["models"],
           ["train", "router"], ["distill"], ["data"], ["engine"], ["plan"], ["recipe"],
-          ["store", "board", "scales", "progress"], ["values", "languages"], ["provenance", "tracker"],
-          ["config", "checks", "exercises"]]
+          ["store", "board", "scales", "progress", "weights"], ["values", "languages"],
+          ["provenance", "tracker"], ["config", "checks", "exercises"]]
 FILES = sorted(ROOT.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 

@@ -28,6 +28,9 @@ def add_runs(commands) -> None:
                          "them; without a run those of the workbook, not executed, in MOME_HOME/runs/html. "
                          "The pages need no network and run no script.")
     render.add_argument("run", nargs="?", help="its folder, or its name under MOME_HOME/runs")
+    render.add_argument("--slides", action="store_true",
+                        help="of a run, and slides for a class into html/slides: each heading, figure and "
+                             "table a screen, by headings or by a cell's slideshow metadata")
     render.add_argument("--open", action="store_true", help="open the index in a browser")
     publish = add_command(commands, "publish", publish_command,
                           "make figures/ and README's claims from the reference in figures/laptop",
@@ -79,13 +82,19 @@ def report_command(folder: str, open: bool) -> None:
     show_page(write_report(Path(folder)), open)
 
 
-def render_command(run: str | None, open: bool) -> None:
-    from mome.runs.render import render_run, render_workbook
+def render_command(run: str | None, slides: bool, open: bool) -> None:
+    from mome.runs.render import render_run, render_workbook, write_pages
+    from mome.runs.slides import make_slides
 
     folder = next((path for path in (Path(run), runs_dir() / run) if path.is_dir()), None) if run else None
     if run and not folder:
         raise ValueError(f"run={run!r} does not exist, here or in {runs_dir()}; `mome runs` lists what does")
-    show_page(render_run(folder) if folder else render_workbook(runs_dir() / "html"), open)
+    if slides and not folder:
+        raise ValueError("slides=True is not allowed without a run; give the folder of `mome run`")
+    page = render_run(folder) if folder else render_workbook(runs_dir() / "html")
+    if slides:
+        page = write_pages(page.parent / "slides", make_slides(folder))
+    show_page(page, open)
 
 
 def show_page(path: Path, open: bool) -> None:

@@ -12,6 +12,7 @@ from mome.models.config import MoMEConfig
 from mome.models.dense import GPT2LMHeadModel
 from mome.models.modular import MoMEForCausalLM
 from mome.train.device import find_device
+from mome.weights import open_weights
 
 
 def build_moe(languages: list[str], body_config: GPT2Config, *, has_common_expert: bool,
@@ -34,7 +35,7 @@ def build_moe(languages: list[str], body_config: GPT2Config, *, has_common_exper
 def load_moe(path: Path) -> MoMEForCausalLM:
     """Return a saved modular model in evaluation mode, on the device that is used here."""
     disable_progress_bar()
-    return MoMEForCausalLM.from_pretrained(path).eval().to(find_device())
+    return MoMEForCausalLM.from_pretrained(open_weights(path)).eval().to(find_device())
 
 
 def assemble_experts(experts: dict[str, GPT2LMHeadModel], token_counts: torch.Tensor) -> MoMEForCausalLM:

@@ -10,6 +10,7 @@ from transformers.utils.logging import disable_progress_bar
 from mome.models.bodies import speed_up
 from mome.models.dense import GPT2LMHeadModel
 from mome.scales import Shape
+from mome.weights import open_weights
 
 
 def gpt2_config(shape: Shape, vocab_size: int, context: int) -> GPT2Config:
@@ -31,4 +32,4 @@ def build_gpt2(shape: Shape, vocab_size: int, context: int, seed: int) -> GPT2LM
 def load_gpt2(path: Path) -> GPT2LMHeadModel:
     """Return a saved GPT-2 in evaluation mode, read from safetensors only, never from a pickle."""
     disable_progress_bar()  # a widget in JupyterLab, dead when the notebook is opened again
-    return speed_up(GPT2LMHeadModel.from_pretrained(path, use_safetensors=True)).eval()
+    return speed_up(GPT2LMHeadModel.from_pretrained(open_weights(path), use_safetensors=True)).eval()

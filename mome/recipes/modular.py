@@ -14,6 +14,7 @@ from mome.recipes.routers import FittedRouter
 from mome.recipes.students import Objective, Student
 from mome.recipes.teacher import Targets, check_shared_batches, count_rows
 from mome.recipes.training import Training, training_fields
+from mome.weights import open_weights
 
 MOE_VARIANTS = ("PLE", "PLE branched", "JEET", "MoE-CE")
 # Parts of a language's token budget: for PLE's shared embedding once the experts are frozen, and, when PLE
@@ -212,7 +213,7 @@ class Expert(Recipe):
 
         host = self.model.open()
         host.config.tokenizer_sha256 = self.model.data.notes["token_sha256"]
-        return read_expert(self.folder / "expert.safetensors", host)[0].eval()
+        return read_expert(open_weights(self.folder) / "expert.safetensors", host)[0].eval()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """What every experiment starts from: a scale, languages and a corpus that was found. It fills recipes."""
 
+import dataclasses
 import functools
 import os
 import time
-from dataclasses import dataclass
 
 from mome import store
 from mome.checks import check_shares
@@ -15,7 +15,7 @@ from mome.scales import Scale, resolve_scale
 LARGE_BYTES = 2**25  # of a folder, which takes seconds to read
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Setting:
     """A scale, languages and the corpus, with why it was chosen."""
 
@@ -82,8 +82,12 @@ def check_text(corpus: Corpus, common_articles: bool, context: int) -> None:
                              f"context={context}{reading}")
 
 
-def find_corpus(corpus: str, languages: list[str], scale: Scale, refresh: bool = False) -> tuple[Corpus, str]:
+def find_corpus(corpus: str, languages: list[str], scale: Scale, refresh: bool = False,
+                as_stored: bool = False) -> tuple[Corpus, str]:
     """Return the recipe of a corpus by its name, and why it is this one.
+
+    `auto`, and a snapshot that is named by its day, take what the store holds of it as it is stored, though
+    the code in it be that of another Python: so does any other corpus with `as_stored`.
 
     Raises ValueError for a snapshot of another day than today that the store does not hold, whole or begun.
     """
@@ -91,7 +95,8 @@ def find_corpus(corpus: str, languages: list[str], scale: Scale, refresh: bool =
 
     source, snapshot = split_corpus(corpus)
     sources = ("help", "wiki40b") if source == "auto" else (source,)
-    there = None if refresh else find_newest(sources, languages, scale, snapshot)
+    as_stored = as_stored or corpus == "auto" or bool(snapshot)
+    there = None if refresh else find_newest(sources, languages, scale, snapshot, as_stored)
     if source != "auto":
         found, today = there or make_corpus(source, languages, scale, snapshot), time.strftime("%Y-%m-%d")
         if snapshot not in ("", today) and not there and not store.unfinished_of(found.name).exists():
@@ -104,10 +109,12 @@ def find_corpus(corpus: str, languages: list[str], scale: Scale, refresh: bool =
     return make_corpus(source, languages, scale), why
 
 
-def find_newest(sources, languages: list[str], scale: Scale, snapshot: str = "") -> Corpus | None:
+def find_newest(sources, languages: list[str], scale: Scale, snapshot: str = "",
+                as_stored: bool = False) -> Corpus | None:
     """Return the newest corpus in the store with the languages, and maybe more, as it would be fetched now.
 
-    One streamed with common articles is cut by all its languages, so it must have just these.
+    With `as_stored` one that holds code of other versions will do where there is none of these. One streamed
+    with common articles is cut by all its languages, so it must have just these.
     """
     found = []
     for _, manifest in store.list_manifests("corpus"):
@@ -117,9 +124,11 @@ def find_newest(sources, languages: list[str], scale: Scale, snapshot: str = "")
         if not has_all or not is_asked:
             continue
         recipe = make_corpus(fields["source"], fields["languages"], scale, fields["snapshot"])
+        is_same = recipe.is_there
+        recipe = dataclasses.replace(recipe, versions=fields["versions"]) if as_stored else recipe
         if recipe.is_there and (recipe.source != "wiki40b" or fields["languages"] == list(languages)):
-            found.append((recipe.snapshot, manifest["created"], recipe))
-    return max(found, key=lambda each: each[:2])[-1] if found else None
+            found.append((is_same, recipe.snapshot, manifest["created"], recipe))
+    return max(found, key=lambda each: each[:3])[-1] if found else None
 
 
 def make_corpus(source: str, languages: list[str], scale: Scale, snapshot: str = "") -> Corpus:
@@ -139,11 +148,11 @@ def make_corpus(source: str, languages: list[str], scale: Scale, snapshot: str =
 
 def find_second_corpus(setting: Setting, corpus: str) -> Corpus | None:
     """Return the corpus of another domain: by name, for `auto` Debian's Reference beside help, else None."""
-    if corpus == "auto":
+    if is_auto := corpus == "auto":
         has_all = set(setting.languages) <= set(corpus_languages("reference"))
         corpus = "reference" if setting.corpus.source == "help" and has_all else ""
     if not corpus:
         return None
     check_corpus(corpus, "second_corpus")
     check_languages(setting.languages, corpus_languages(corpus))
-    return find_corpus(corpus, list(setting.languages), setting.scale)[0]
+    return find_corpus(corpus, list(setting.languages), setting.scale, as_stored=is_auto)[0]

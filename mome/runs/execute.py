@@ -34,6 +34,8 @@ class KernelLost(RuntimeError):
 class NotebookRun(Recipe):
     """One execution of the notebook at `path` into the folder `out`, which is no part of the store."""
 
+    only_reads = True
+
     notebook: str
     code: str  # the hash of its code cells
     parameters: str  # its values without `out`, as JSON

@@ -136,6 +136,17 @@ def test_what_would_be_fetched_otherwise_today_is_not_taken_and_a_day_that_is_ov
     assert find(f"help@{today}", LANGUAGES).snapshot == today
 
 
+def test_a_day_by_its_name_and_auto_take_what_the_store_holds_though_its_code_be_of_another_python(stored):
+    stored("help", "2026-10-02", versions=(("python", "2.7.18"),))
+    stored("reference", "2026-10-03", versions=(("pandas", "0.1"),))
+    for corpus in ("help@2026-10-02", "auto"):
+        setting = open_setting(SMOKE, corpus, LANGUAGES)
+        assert setting.corpus.versions == (("python", "2.7.18"),) and setting.corpus.is_there
+        assert find_second_corpus(setting, "auto").snapshot == "2026-10-03"
+    stored("help", "2026-09-01")
+    assert find("auto", LANGUAGES).snapshot == "2026-09-01"  # it prefers one as it would be fetched now
+
+
 def test_with_refresh_or_with_none_in_the_store_help_is_todays(stored, monkeypatch):
     monkeypatch.setattr(time, "strftime", lambda form: "2030-02-03" if form == "%Y-%m-%d" else form)
     assert find("help", LANGUAGES).label == "help@2030-02-03"
