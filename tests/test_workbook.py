@@ -27,9 +27,10 @@ from mome.runs.publish import publish
 from mome.runs.reference import read_reference
 
 PATHS, NUMBERED = notebook_paths(), notebook_paths(is_numbered=True)
-SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 9_000, "teacher_tokens": 20_000,
-         "student_tokens": 5_000, "evaluation_rows": 16, "curve_rows": 8, "router_rows": 150,
+SMALL = {"vocab_size": 600, "context": 32, "tokens_per_language": 9_000, "teacher_tokens": 8_000,
+         "student_tokens": 4_200, "evaluation_rows": 8, "curve_rows": 4, "router_rows": 150,
          "targets_per_token": 8}
+FEWER = ["-p", "wobble_seeds=[3]", "-p", "evaluations=8", "-p", "budgets=[0.5,1.0]"]  # points of curves
 
 
 def test_the_notebooks_of_the_workbook_are_there():
@@ -122,9 +123,9 @@ def finished_run(tmp_path_factory):
     """All notebooks on the mini corpus, smaller than smoke, by the command line, in a home of its own."""
     home = tmp_path_factory.mktemp("home")
     run = [sys.executable, "-m", "mome", "run", "--scale", "smoke", "--corpus", "mini", "--seeds", "0,1"]
-    command = [*run, "--out", str(home / "out"), "--workers", "2", "-p", f"overrides={json.dumps(SMALL)}"]
+    run += ["--out", str(home / "out"), "--workers", "2", "-p", f"overrides={json.dumps(SMALL)}", *FEWER]
     environment = os.environ | {"MOME_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    result = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=400)
     assert result.returncode == 0, result.stderr[-3000:]
     return home / "out"
 

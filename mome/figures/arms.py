@@ -3,7 +3,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import ticker
 
 from mome.evaluate.intervals import mean_interval
@@ -207,11 +206,9 @@ def plot_matrix(matrix: pd.DataFrame, *, label: str, row_label: str, column_labe
                 cmap: str = "crest", ax: plt.Axes | None = None, **limits) -> plt.Figure:
     """A labelled heat map; rows and columns that are languages are written out. `limits` are seaborn's."""
     ax = ax or plt.subplots(figsize=(1.6 + 1.0 * matrix.shape[1], 1.3 + 0.55 * matrix.shape[0]))[1]
-    sns.heatmap(matrix.rename(index=language_name, columns=language_name), annot=True, fmt=form, cmap=cmap,
-                cbar_kws={"label": label}, linewidths=1, ax=ax, **limits)
-    style.ink_cells(ax)
+    style.draw_heat_map(matrix.rename(index=language_name, columns=language_name), ax, fmt=form, cmap=cmap,
+                        cbar_kws={"label": label}, linewidths=1, **limits)
     ax.set(xlabel=column_label, ylabel=row_label)
-    ax.tick_params(axis="both", rotation=0)
     return ax.figure
 
 

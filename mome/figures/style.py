@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from unittest.mock import patch
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -65,6 +66,14 @@ def start_panels(n: int, width: float, height: float, sharey: bool = True) -> tu
     """Return a figure of `n` panels in a row, with one y axis for all by `sharey`, and its axes (n,)."""
     figure, axes = plt.subplots(1, n, figsize=(width, height), sharey=sharey, squeeze=False)
     return figure, axes[0]
+
+
+def draw_heat_map(table, ax: plt.Axes, **options) -> None:
+    """Draw seaborn's heat map with the numbers in it and labels that lie flat."""
+    with patch.object(ax.figure.canvas, "draw"):  # of the whole figure, to see which labels it should turn
+        sns.heatmap(table, annot=True, ax=ax, **options)
+    ink_cells(ax)
+    ax.tick_params(axis="both", rotation=0)
 
 
 def annotate_bars(ax: plt.Axes, form: str, padding: float = 2, size: float = 8) -> None:
