@@ -39,7 +39,7 @@ lowest: $(VENV)/bin/uv
 
 # LAB holds options for JupyterLab, such as --no-browser.
 lab: $(VENV)/installed
-	$(VENV)/bin/mome lab -- --LabApp.default_url=/lab/tree/01_dataset_creation.ipynb $(LAB)
+	$(VENV)/bin/mome lab -- --LabApp.default_url=/lab/tree/00_start_here.ipynb $(LAB)
 
 docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict

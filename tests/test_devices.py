@@ -36,12 +36,12 @@ SMALL = TINY | {"batch_size": 6, "micro_batch_size": 3, "tokens_per_language": 5
                 "teacher_tokens": 2_000, "evaluation_rows": 4, "curve_rows": 2, "router_rows": 20}
 LONG = SMALL | {"context": 1_024, "tokens_per_language": 30_000, "validation_fraction": 0.2,
                 "test_fraction": 0.2, "vocab_size": 300, "batch_size": 3}
-COMMON = {"languages": LANGUAGES, "overrides": SMALL, "scale": "smoke"}
+COMMON = {"languages": LANGUAGES, "overrides": SMALL, "scale": "smoke", "seeds": [0]}
 CHOSEN = {
     "02_router_comparison": {"classifiers": ["multinomial_nb", "logistic_regression"], "prefixes": [2, 8],
                              "experts": "JEET", "overrides": LONG},
     "03_kd_alpha": {"language": "to", "losses": ["reverse_kl"], "schedules": [], "wobble_seeds": [],
-                    "overrides": SMALL | {"student_tokens": 3_000}},
+                    "budgets": [1.0], "evaluations": 8, "overrides": SMALL | {"student_tokens": 3_200}},
     "04_moe_variants": {"variants": ["PLE branched", "MoE-CE"], "controls": ["same active"], "prefixes": [8],
                         "added_language": "True"},
     "05_catastrophic_forgetting": {"variants": ["MoE-CE"], "replay": [], "second_teacher": True,

@@ -1,5 +1,6 @@
 """Every exercise of the notebooks: unsolved it fails, solved it passes, and plausible errors fail."""
 
+import ast
 import re
 from collections import defaultdict
 
@@ -84,3 +85,29 @@ def test_a_check_goes_on_whatever_an_answer_does_and_says_what_was_asserted(caps
     assert capsys.readouterr().out.splitlines() == [
         "Exercise 00.1: not yet. counts twice", "Exercise 00.1: not yet. ZeroDivisionError: by zero",
         "Exercise 00.1: solved."]
+
+
+def list_names(source):
+    """Return what a cell's code reads, and what it binds for good: {name: the import's or None}."""
+    tree, imports = ast.parse(source), {}
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", "")
+            imports |= {name.asname or name.name: (module, name.name) for name in node.names}
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    stored |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {node.id for node in names} - stored, dict.fromkeys(stored) | imports
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_exercise_takes_a_name_that_the_chapter_reads_later(path):
+    chapter, taken = {}, set()
+    for cell in (cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"):
+        read, bound = list_names(cell.source)
+        if any(MARK.fullmatch(tag) for tag in cell.metadata.get("tags", [])):
+            taken |= {name for name, what in bound.items() if name in chapter and (
+                what is None or chapter[name] != what)}
+        else:
+            assert not read & taken, cell.source
+            chapter, taken = chapter | bound, taken - set(bound)

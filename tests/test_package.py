@@ -42,7 +42,7 @@ def run_there(installed, folder, *words, **environment):
 
 def test_a_wheel_holds_every_module_and_all_that_commands_read(installed):
     for there, here in (("mome", "mome"), *((f"mome/workbook/{name}", name) for name in (
-            "notebooks", "data/mini", "figures/laptop", "LICENSE", "requirements.txt"))):
+            "notebooks", "data/mini", "figures/laptop", "LICENSE", "CITATION.cff", "requirements.txt"))):
         root = repository() / here
         files = [root] if root.is_file() else [
             path for path in root.rglob("*") if path.is_file() and not {".pyc", ".ipynb_checkpoints"} & {
@@ -56,8 +56,9 @@ def test_a_wheel_holds_every_module_and_all_that_commands_read(installed):
 def test_an_installed_package_plans_in_an_empty_folder_on_copies_it_never_overwrites(installed, tmp_path):
     first = run_there(installed, tmp_path, *PLAN)
     assert "copied into" in first.stderr and "0 there" in first.stdout
-    names = {path.name for path in (repository() / "notebooks").iterdir() if path.is_file()}
-    assert {path.name for path in (tmp_path / "notebooks").iterdir()} == names
+    copied, source = tmp_path / "notebooks", repository() / "notebooks"
+    names = {path.relative_to(source) for path in source.rglob("*") if path.suffix in (".ipynb", ".yaml")}
+    assert {path.relative_to(copied) for path in copied.rglob("*") if path.is_file()} == names
     assert [path.name for path in tmp_path.iterdir()] == ["notebooks"]
     changed = tmp_path / "notebooks/study.yaml"
     changed.write_text("mine: 1")

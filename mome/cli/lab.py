@@ -12,12 +12,13 @@ def bring_notebooks() -> None:
     """Copy an installed package's notebooks to the workplace; what is there already stays as it is."""
     if is_checkout():
         return
-    folder, brought = notebooks_dir(), []
-    for path in sorted((repository() / "notebooks").iterdir()):
-        if path.is_file() and not (folder / path.name).exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / path.name, path.read_text(encoding="utf-8"))
-            brought.append(path.name)
+    source, folder, brought = repository() / "notebooks", notebooks_dir(), []
+    for path in sorted(source.rglob("[!.]*.*")):
+        copy = folder / path.relative_to(source)
+        if path.suffix in (".ipynb", ".yaml") and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_text(copy, path.read_text(encoding="utf-8"))
+            brought.append(str(path.relative_to(source)))
     if brought:
         say(f"copied into {folder}: {', '.join(brought)}")
 

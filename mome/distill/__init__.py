@@ -19,14 +19,14 @@ TAILS = ("drawn", "lumped", "dropped")  # the teacher's unlisted mass: shared by
 
 
 def check_kd_options(name: str, temperature: float, mixture: float | None) -> float | None:
-    """Return the mixture to use; ValueError for an unknown loss, or options it refuses."""
+    """Return the mixture to use; ValueError for an unknown loss, or an option that it does not allow."""
     check_choice("kd_loss", name, KD_LOSSES)
     check_range("temperature", temperature, 1e-3)
     if name == "l1_weighted" and temperature != 1:
         raise ValueError(f"temperature={temperature!r} is not allowed; {name!r} has temperature 1 only")
     if name not in MIXTURES and mixture is not None:
         raise ValueError(f"mixture={mixture!r} is not allowed; kd_loss={name!r} mixes nothing, "
-                         f"{', '.join(MIXTURES)} do")
+                         f"only {', '.join(MIXTURES)} do")
     mixture = MIXTURES.get(name) if mixture is None else mixture
     if name in MIXTURES:
         check_range("mixture", mixture, 0, 1 if name == "jsd" else 0.99)
@@ -34,12 +34,12 @@ def check_kd_options(name: str, temperature: float, mixture: float | None) -> fl
 
 
 def can_use_cache(name: str | None, temperature: float) -> bool:
-    """True when a loss can be read off cached targets instead of running the teacher."""
+    """True when a loss can be computed from cached targets, without running the teacher."""
     return name in CACHED_LOSSES and temperature == 1.0
 
 
 def check_cached(name: str | None, temperature: float) -> None:
-    """Raise ValueError for a loss that cannot be read off cached targets."""
+    """Raise ValueError for a loss that cannot be computed from cached targets."""
     if not can_use_cache(name, temperature):
         raise ValueError(f"kd_loss={name!r} at temperature={temperature:g} cannot read cached targets; "
                          "give the teacher instead")

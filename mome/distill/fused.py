@@ -1,9 +1,10 @@
 """The losses of `mome.distill.losses` with their gradients and the norms of these, in less memory.
 
-Gradients are by hand where somebody has worked them out, else autograd's of the definition, by chunks.
+Gradients are written by hand where somebody has worked them out, else autograd finds them from the
+definition, chunk by chunk.
 
-Of autograd's time on the definitions (512 tokens, one thread) losses with a teacher take 0.3 to 0.6 at a
-vocabulary of 4,096 and 0.1 at 32,000, hard labels alone 1.3 and 0.5: so the size chooses nothing.
+Against autograd on the definitions (512 tokens, one thread), losses with a teacher take 0.3 to 0.6 of the
+time at a vocabulary of 4,096 and 0.1 at 32,000, hard labels alone 1.3 and 0.5: so one way serves all sizes.
 """
 
 import torch
@@ -44,7 +45,7 @@ def combined_loss(logits: Tensor, labels: Tensor, alpha: float, name: str | None
     "ce_loss" and "kd_loss" are in nats; "ce_square" and "kd_square" are squared norms of each term's gradient
     in a token's logits, so sqrt(sum / tokens) is its root mean square. Logits are (B, T, V), labels (B, T).
     The KD term comes from `teacher_logits` or from cached `targets` (see `list_targets`); without either,
-    "loss" is alpha ce_loss alone. ValueError as in `check_kd_options`, and for two vocabularies.
+    "loss" is alpha ce_loss alone. ValueError as in `check_kd_options`, and for logits of different shapes.
     """
     check_range("alpha", alpha, 0, 1)
     if name is not None or teacher_logits is not None:
@@ -54,7 +55,7 @@ def combined_loss(logits: Tensor, labels: Tensor, alpha: float, name: str | None
     if teacher_logits is not None:
         if logits.shape != teacher_logits.shape:
             raise ValueError(f"student_logits {tuple(logits.shape)} and teacher_logits "
-                             f"{tuple(teacher_logits.shape)} must have one shape: one vocabulary")
+                             f"{tuple(teacher_logits.shape)} must have the same shape, so one vocabulary")
         teacher = teacher_logits.detach().flatten(0, 1)
         if mixture in (0, 1):  # at its ends a mixture is the KL itself
             name = "reverse_kl" if mixture == 1 or name == "skew_reverse_kl" else "forward_kl"
@@ -84,8 +85,8 @@ def combined_loss(logits: Tensor, labels: Tensor, alpha: float, name: str | None
 class ChunkedLoss(torch.autograd.Function):
     """The combined loss, and sums (4,) of CE, its squared gradient, KD, its squared gradient.
 
-    Of the logits' size only the gradient is made. `find_kd(part, z, q, log_q)` returns KD losses (N,) and
-    their gradient (N, V) in the logits z, and leaves q as it is; log_q is at `ids`, the labels first.
+    The gradient is the only tensor of the logits' size that is made. `find_kd(part, z, q, log_q)` returns KD
+    losses (N,), their gradient (N, V) in the logits z, and leaves q as it is; log_q is at `ids`, label first.
     """
 
     @staticmethod
@@ -110,7 +111,7 @@ class ChunkedLoss(torch.autograd.Function):
                 gradient.lerp_(slope, 1 - alpha)
             elif alpha != 1:
                 gradient.mul_(alpha)
-        ctx.gradient[(y == IGNORED).nonzero(as_tuple=True)] = 0  # touches these rows alone, a mask would all
+        ctx.gradient[(y == IGNORED).nonzero(as_tuple=True)] = 0  # touches these rows only; a mask, all
         sums = table.masked_fill(y == IGNORED, 0).sum(dim=1)
         ctx.mark_non_differentiable(sums)
         return alpha * sums[0] + (1 - alpha) * sums[2], sums
@@ -118,7 +119,7 @@ class ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, scale, _):
         if ctx.gradient is None:
-            raise RuntimeError("a chunked loss can be differentiated once; compute it again to do so again")
+            raise RuntimeError("a chunked loss can be differentiated only once; compute the loss again first")
         gradient, ctx.gradient = ctx.gradient.mul_(scale), None
         return gradient.view(ctx.shape).to(ctx.dtype), None, None, None, None
 
@@ -127,8 +128,8 @@ def differentiate_cached(name: str, q: Tensor, log_q: Tensor, targets: dict) -> 
     """Return the KD loss of each token (N,) against cached targets and its gradient in the logits (N, V).
 
     teacher_ce = -sum w log q over the listed tokens, log_q (N, k), with a tail of mass r as one more event:
-    -r log t, t the sum of all other q (1 - sum q would be rounding), 1e-38 or more. forward_kl is the same
-    less the entropy of those events. With W = r + sum w the gradient is W q - w on listed tokens and
+    -r log t, t the sum of all other q (1 - sum q would be rounding error), 1e-38 or more. forward_kl is
+    the same less the entropy of those events. With W = r + sum w the gradient is W q - w on listed tokens and
     (W - r / t) q on all others. Of an id listed twice only one weight may differ from 0.
     """
     ids, w, r = targets["ids"], targets["weights"].to(q.dtype), targets["tail"].to(q.dtype).unsqueeze(-1)
@@ -146,8 +147,8 @@ def differentiate_kd(name: str, z: Tensor, q: Tensor, t: Tensor, labels: Tensor,
     """Return the KD loss of each token (N,) and its gradient in the student's logits z (N, V).
 
     q is z's softmax, p that of the teacher's logits t, 0 where they are -inf. Gradients: q - p for teacher_ce
-    and forward_kl; else q (u - sum q u) with u the loss's derivative in q. What has no lines here is found by
-    autograd from its definition.
+    and forward_kl; else q (u - sum q u) with u the loss's derivative in q. A loss without lines here is
+    differentiated by autograd, from its definition.
     """
     log_q, p, dot = z.log_softmax(-1), t.softmax(-1), torch.linalg.vecdot
     log_p = t.log_softmax(-1).clamp_min_(torch.finfo(t.dtype).min)  # where p is 0, so is p log p

@@ -1,4 +1,4 @@
-"""The losses as their formulas read; `mome.distill.fused` takes them to training.
+"""The losses as their formulas read; training computes them by `mome.distill.fused`.
 
 p is the teacher's distribution, q the student's. Each definition takes log p and log q (N, V) of N tokens and
 returns nats (N,); beside them it may ask for the `mixture` of both, or for the `labels` (N,).
@@ -45,12 +45,13 @@ def teacher_ce(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def forward_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p | q) = sum p (log p - log q), the paper's forward branch: q pays for missing mass of p."""
+    """KL(p | q) = sum p (log p - log q), the paper's forward branch: q pays where it
+    gives little to what p expects."""
     return kl(log_p, log_q)
 
 
 def reverse_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(q | p) = sum q (log q - log p): q pays for mass where p has little."""
+    """KL(q | p) = sum q (log q - log p): q pays where it expects what p does not."""
     return kl(log_q, log_p)
 
 

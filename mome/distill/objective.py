@@ -16,8 +16,8 @@ def make_objective(name: str | None, forward: Callable, targets=None, teacher=No
 
     `forward(model, batch)` returns logits. name None: hard labels alone. teacher_ce and forward_kl read
     `targets` (a `CachedTargets`) when given; all else runs `teacher` on the batch, at alpha 1 too, so that
-    the traces have no gaps. With a `second_teacher`, `second_share` of the loss is forward KL to it, told as
-    second_kd_loss. Raises ValueError for a loss that cannot read targets, or another vocabulary.
+    the traces have no gaps. With a `second_teacher`, `second_share` of the loss is forward KL to it, returned
+    as second_kd_loss. ValueError for a loss that cannot be computed from targets, or another vocabulary.
     """
     if second_teacher is not None:
         check_range("second_share", second_share, 0, 1)

@@ -57,7 +57,7 @@ def dwa_alpha(history: list[dict], window: int, temperature: float = DWA_TEMPERA
         return 0.5
     halves = history[-window:], history[-2 * window:-window]
     means = [[np.mean([step[name] for step in steps]) for steps in halves] for name in ("ce_loss", "kd_loss")]
-    rates = [now / before if before else 1.0 for now, before in means]  # a loss that is gone stays so
+    rates = [now / before if before else 1.0 for now, before in means]  # a loss of 0 stays 0
     return float(1 / (1 + np.exp((rates[1] - rates[0]) / temperature)))
 
 

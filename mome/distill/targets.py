@@ -26,8 +26,8 @@ def cache_targets(teacher, rows: np.ndarray, row_numbers: np.ndarray, k: int, fo
     """Write k of the teacher's targets per position of the given rows; return sizes and the listed mass.
 
     Per token 2 k bytes of uint16 ids, 2 k of float16 weights, 2 of tail mass, 2 of entropy in nats (see
-    `list_targets`), in safetensors files of 4,096 rows under `folder`, each drawn from its own number as
-    seed. `identity` says what they were made from; `CachedTargets` asks for it.
+    `list_targets`), in safetensors files of 4,096 rows under `folder`, with its number as the seed
+    of its draws. `identity` says what they were made from; `CachedTargets` compares it.
     """
     device, mass = next(teacher.eval().parameters()).device, []
     with progress("cache teacher targets", len(row_numbers)) as bar:
@@ -39,7 +39,7 @@ def cache_targets(teacher, rows: np.ndarray, row_numbers: np.ndarray, k: int, fo
                 logits = teacher(input_ids=batch).logits.float()
                 found = list_targets(logits, k, tail, generator)
                 mass.append(found["weights"][..., :count_top(k, tail)].float().sum(-1).mean().item())
-                for name, value in found.items():  # in place: pieces between logits would hold their memory
+                for name, value in found.items():  # in place: pieces kept between logits fragment memory
                     if name not in kept:
                         kind = torch.uint16 if name == "ids" else torch.float16
                         kept[name] = torch.empty((len(numbers), *value.shape[1:]), dtype=kind)
@@ -83,7 +83,7 @@ def list_targets(logits: Tensor, k: int, tail: str, generator: Generator | None 
         flat = others.flatten(0, 1).clamp_min(1e-20)  # draws of a rest that rounds to nothing weigh nothing
         drawn = torch.multinomial(flat, k - n_top, replacement=True, generator=generator)
         drawn = drawn.view(*ids.shape[:2], k - n_top)
-        # A token drawn n times has n shares at its first place only: no weight hides in another of its own.
+        # A token drawn n times has n shares at its first place, none at the others.
         is_same = drawn.unsqueeze(-1) == drawn.unsqueeze(-2)
         n_times = is_same.sum(-1) * (is_same.tril(-1).sum(-1) == 0)
         share = rest.unsqueeze(-1) / (k - n_top) * n_times
@@ -102,7 +102,7 @@ class CachedTargets:
         path = self.folder / "targets.json"
         header = read_json(path) if path.exists() else None
         if not isinstance(header, dict) or not {"identity", "k", "tail", "vocab_size", "rows"} <= set(header):
-            raise ValueError(f"cached targets {path} is missing or damaged; {self.advice}")
+            raise ValueError(f"the header of cached targets {path} is missing or damaged; {self.advice}")
         for name, value in (identity or {}).items():
             if header["identity"].get(name) != value:
                 raise ValueError(f"cached targets {folder} belong to another {name}: "
@@ -129,12 +129,14 @@ class CachedTargets:
     def lookup(self, row_numbers, vocab_size: int | None = None) -> dict[str, Tensor]:
         """Return {"ids" (B, T, k) int64, "weights" (B, T, k), "tail" and "entropy" (B, T) float16}."""
         if vocab_size not in (None, self.vocab_size):
-            raise ValueError(f"student's vocabulary of {vocab_size} is not {self.vocab_size}, its teacher's")
+            raise ValueError(f"the student's vocabulary has {vocab_size} tokens, its teacher's "
+                             f"{self.vocab_size}")
         found = []
         note_read(self.folder, map(int, row_numbers))
         for number in map(int, row_numbers):
             if number not in self.position:
-                raise ValueError(f"row {number} is not among the {len(self.position)} of {self.folder}")
+                raise ValueError(f"row {number} is not among the {len(self.position)} cached rows of "
+                                 f"{self.folder}")
             part, offset = divmod(self.position[number], ROWS_PER_FILE)
             found.append({name: tensor[offset] for name, tensor in self.parts[part].items()})
         stacked = {name: torch.stack([row[name] for row in found]) for name in found[0]}

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mome.checks import check_choice
 from mome.evaluate.intervals import bootstrap_difference, paired_interval
@@ -72,6 +71,8 @@ def count_seeds_to_decide(comparison: dict, low: float, high: float) -> int | No
     (t_0.975 + t_0.8) spread / sqrt(n) <= the mean's distance to the nearest border. None with one seed, for
     more than a thousand, and on a border.
     """
+    from scipy import stats  # most of a second, which commands can do without
+
     n, mean = comparison["seeds"], comparison["difference"]
     if n < 2:
         return None

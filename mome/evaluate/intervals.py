@@ -2,11 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 
 def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
     """Return (mean, low, high) with Student's interval; for one value all three are that value."""
+    from scipy import stats  # most of a second, which commands can do without
+
     mean, n = float(values.mean()), len(values)
     # What `stats.ttest_1samp` and `ttest_rel` give, which warn of values that are all the same.
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values)) if n > 1 else 0.0
@@ -27,6 +28,8 @@ def bootstrap_difference(scores_a: pd.DataFrame, scores_b: pd.DataFrame, draws: 
     Both tables hold the same sequences in the same order. Articles are drawn whole, their sequences are not
     independent (one alone: NaN). The interval speaks of the text; that of training takes several seeds.
     """
+    from scipy import stats
+
     if not scores_a.article_id.equals(scores_b.article_id):
         raise ValueError("scores_a and scores_b must hold the same sequences in the same order")
     pairs = pd.DataFrame({"nats": scores_a.nats - scores_b.nats, "n_tokens": scores_a.n_tokens})
@@ -49,6 +52,8 @@ def error_interval(wrong: np.ndarray, article_ids: np.ndarray,
     articles, and Wilson's, which has a width where nothing is misread; of a difference, Newcombe's (1998)
     square-and-add of Wilson's for the sequences that one of the two alone misreads.
     """
+    from scipy import stats
+
     both = [np.asarray(wrong, dtype=float), np.zeros(len(wrong))]
     if rival is not None:
         both[1] += rival

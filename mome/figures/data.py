@@ -42,14 +42,15 @@ def plot_planted_copies(planted: pd.DataFrame, threshold: float) -> plt.Figure:
     for number, (language, color) in enumerate(palette.items()):
         part = planted[planted.language == language]
         x = part.percent.map(steps.index) + (number - (len(palette) - 1) / 2) * 0.19
+        marker = style.language_look(language)["marker"]
         for chosen, face in ((part.found, color), (~part.found, "none")):
             ax.scatter(x[chosen], part.similarity[chosen], s=13, facecolors=face, edgecolors=color, lw=0.8,
-                       alpha=0.75)
-        ax.scatter([], [], s=16, color=color, label=language_name(language))
+                       alpha=0.75, marker=marker)
+        ax.scatter([], [], s=16, color=color, marker=marker, label=language_name(language))
     ax.axhline(threshold, color="black", ls="--", lw=1)
     ax.text(len(steps) - 0.4, threshold + 0.015, f"threshold {threshold:g}", ha="right", fontsize=8.5)
-    for name, face in (("found", "grey"), ("not found", "none")):
-        ax.scatter([], [], s=16, facecolors=face, edgecolors="grey", label=name)
+    for name, face in (("found", style.GREY), ("not found", "none")):
+        ax.scatter([], [], s=16, facecolors=face, edgecolors=style.GREY, label=name)
     ax.set(xlabel="words exchanged, percent", ylabel="Jaccard similarity with the original",
            ylim=(-0.03, 1.03), xticks=range(len(steps)), xticklabels=[f"{step:g}" for step in steps])
     return style.put_legend(ax)
@@ -79,8 +80,9 @@ def plot_article_lengths(articles: pd.DataFrame) -> plt.Figure:
     for number, (language, color) in enumerate(palette.items()):
         median = articles[articles.language == language].n_tokens.median()
         ax.axvline(median, color=color, ls=":", lw=1.2)
-        ax.text(0.985, 0.93 - 0.08 * number, f"{language_name(language)}: median {median:,.0f}", color=color,
-                ha="right", transform=ax.transAxes)
+        ax.text(0.965, 0.93 - 0.08 * number, f"{language_name(language)}: median {median:,.0f}", ha="right",
+                transform=ax.transAxes)
+        ax.plot(0.985, 0.95 - 0.08 * number, "s", color=color, ms=7, transform=ax.transAxes)
     ax.set(xlabel="tokens per article (log scale)", ylabel="density per language", ylim=(0, top))
     low, high = ax.get_xlim()
     if high < 100 * low:

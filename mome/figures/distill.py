@@ -10,19 +10,24 @@ from mome.figures.arms import draw_curves, draw_seeds, plot_matrix
 
 
 def plot_alpha_traces(history: pd.DataFrame) -> plt.Figure:
-    """alpha at every optimizer step, a panel per arm, a line per seed; how often it is exactly 0.5."""
+    """alpha at every optimizer step, a row per arm, a line per seed; how often it is exactly 0.5.
+
+    On the left all of the dial, from 0 to 1; on the right only what the arm uses of it.
+    """
     n = history.arm.nunique()
-    figure, axes = plt.subplots(n, 1, figsize=(7.6, 1.0 + 1.15 * n), sharex=True, squeeze=False)
-    for ax, (arm, part) in zip(axes[:, 0], history.groupby("arm", sort=False), strict=True):
+    figure, axes = plt.subplots(n, 2, figsize=(8.4, 1.0 + 1.3 * n), sharex=True, squeeze=False)
+    for (ax, near), (arm, part) in zip(axes, history.groupby("arm", sort=False), strict=True):
         alternates = part.alpha.isin([0.0, 1.0]).all()
         look = {"lw": 0, "marker": ".", "ms": 1.5} if alternates else {"lw": 1.3, "alpha": 0.8}
         for _, seed in part.groupby("seed"):
-            ax.plot(seed.step, seed.alpha, color=style.BLUE, **look)
+            for each in (ax, near):
+                each.plot(seed.step, seed.alpha, color=style.BLUE, **look)
+        near.locator_params(axis="y", nbins=4)
         ax.set(ylim=(-0.08, 1.08), yticks=[0, 0.5, 1])
         low, mean, high = part.alpha.agg(["min", "mean", "max"])
-        ax.set_title(f"{arm}: exactly 0.5 at {100 * (part.alpha == 0.5).mean():.0f} % of steps, "
-                     f"mean {mean:.3f}, {low:.3f} to {high:.3f}", fontsize=9)
-    axes[-1, 0].set(xlabel="optimizer step")
+        ax.set_title(f"{arm}: exactly 0.5 at {100 * (part.alpha == 0.5).mean():.0f} % of steps", fontsize=9)
+        near.set_title(f"magnified: mean {mean:.3f}, {low:.3f} to {high:.3f}", fontsize=9, weight="normal")
+    figure.supxlabel("optimizer step", fontsize=9)
     figure.supylabel("alpha (weight of hard labels)", fontsize=9)
     return figure
 
@@ -33,15 +38,15 @@ def plot_terms(history: pd.DataFrame, window: int = 9) -> plt.Figure:
     Columns: seed, step, ce_loss, kd_loss, ce_grad_norm, kd_grad_norm. Running medians, their mean thick.
     """
     _, axes = plt.subplots(1, 2, figsize=(9.4, 3.6))
-    terms = (("ce", "hard labels (CE)", style.BLUE), ("kd", "teacher (KD)", style.ORANGE))
+    terms = (("ce", "hard labels (CE)", style.BLUE, "-"), ("kd", "teacher (KD)", style.ORANGE, "--"))
     panels = (("loss", "loss", f"nats per token ({style.LOWER})"),
               ("grad_norm", "gradient at the logits", "root mean square over tokens"))
     for ax, (what, title, label) in zip(axes, panels, strict=True):
-        for term, name, color in terms:
+        for term, name, color, dash in terms:
             curves = history.pivot(index="step", columns="seed", values=f"{term}_{what}")
             curves = curves.rolling(window, center=True, min_periods=1).median()
             ax.plot(curves, color=color, lw=0.7, alpha=0.5)
-            ax.plot(curves.mean(axis=1), color=color, lw=2.2, label=name)
+            ax.plot(curves.mean(axis=1), color=color, ls=dash, lw=2.2, label=name)
         ax.set(xlabel="optimizer step", ylabel=label, title=title)
     axes[1].set_ylim(bottom=0)
     return style.put_legend(axes[1])
@@ -50,18 +55,22 @@ def plot_terms(history: pd.DataFrame, window: int = 9) -> plt.Figure:
 def plot_cache_bias(table: pd.DataFrame) -> plt.Figure:
     """Bias and gradient error of KL from cached targets by their bytes. Columns: those of `measure_bias`."""
     _, axes = plt.subplots(1, 2, figsize=(9.4, 3.6))
-    looks = (("drawn", "top half + draws", style.GREEN), ("lumped", "top k + lumped tail", style.BLUE),
-             ("dropped", "top k alone", style.ORANGE))
+    looks = (("drawn", "top half + draws", style.GREEN, "o"),
+             ("lumped", "top k + lumped tail", style.BLUE, "s"),
+             ("dropped", "top k alone", style.ORANGE, "D"))
     for ax, column in zip(axes, ("bias", "gradient_error"), strict=True):
-        for tail, name, color in looks:
+        for tail, name, color, marker in looks:
             part = table[table["tail"] == tail]
-            ax.plot(part.groupby("bytes_per_token")[column].mean(), color=color, lw=1.8, label=name)
-            ax.scatter(part.bytes_per_token, part[column], s=12, color=color, alpha=0.6, lw=0)
+            mean = part.groupby("bytes_per_token")[column].mean()
+            ax.plot(mean, color=color, lw=1.8, label=name, marker=marker, ms=4)
+            ax.scatter(part.bytes_per_token, part[column], s=12, color=color, alpha=0.6, lw=0, marker=marker)
         ax.set(xlabel="bytes per token in the cache (log scale)")
         style.set_log_ticks(ax, table.bytes_per_token)
     axes[0].axhline(0, color="black", lw=1)
+    axes[1].set_yscale("log")
+    style.label_log_axis(axes[1].yaxis)
     axes[0].set(ylabel="cached minus full KL, nats per token\n(0 is unbiased)")
-    axes[1].set(yscale="log", ylabel=f"error of the mean gradient, relative\n(log scale, {style.LOWER})")
+    axes[1].set(ylabel=f"error of the mean gradient, relative\n(log scale, {style.LOWER})")
     return style.put_legend(axes[1])
 
 
@@ -72,8 +81,9 @@ def plot_budgets(table: pd.DataFrame, gains: pd.DataFrame, teacher: float) -> pl
     """
     table, gains = (each.sort_values("tokens", kind="stable") for each in (table, gains))
     _, (levels, gap) = plt.subplots(1, 2, figsize=(10.4, 3.9))
-    for (arm, part), color in zip(table.groupby("arm", sort=False), (style.BLUE, style.GREEN), strict=True):
-        draw_curves(levels, part, "tokens", "nats_per_token", color, arm, 6)
+    looks = (style.BLUE, "o", "-"), (style.GREEN, "s", "--")
+    for (arm, part), (color, marker, dash) in zip(table.groupby("arm", sort=False), looks, strict=True):
+        draw_curves(levels, part, "tokens", "nats_per_token", color, arm, 6, marker, dash)
     style.draw_level(levels, teacher, "teacher", 0.01, "left")
     draw_curves(gap, gains, "tokens", "gain", style.GREEN, "gain", 6)
     found = {tokens / 1e3: mean_interval(part.to_numpy()) for tokens, part in gains.groupby("tokens").gain}
@@ -125,8 +135,8 @@ def plot_steadiness(cycles: pd.DataFrame, wobble: pd.DataFrame, nats: pd.DataFra
 
     cycles, differences = cycles[cycles.arm != baseline], [subtract(wobble), subtract(nats)]
     arms, tokens = list(cycles.arm.unique())[::-1], sorted(cycles.tokens.unique())
-    colors = dict(zip(tokens, ("#7F7F7F", *style.SERIES_COLORS[1:]), strict=False))
-    _, axes = style.start_panels(3, 13.6, 1.7 + 0.7 * len(arms))
+    colors = dict(zip(tokens, (style.GREY, *style.SERIES_COLORS[1:]), strict=False))
+    _, axes = style.start_panels(3, 10.8, 1.9 + 0.7 * len(arms))
     for height, arm in enumerate(arms):
         part = cycles[cycles.arm == arm]
         seeds = np.exp(np.log(part.ratio).groupby(part.seed).mean())
@@ -134,22 +144,23 @@ def plot_steadiness(cycles: pd.DataFrame, wobble: pd.DataFrame, nats: pd.DataFra
         for number, (read, color) in enumerate(colors.items(), 1):
             ratios = part.ratio[part.tokens == read]
             below = np.full(len(ratios), height - 0.2 - 0.08 * number)
-            axes[0].scatter(ratios, below, s=16, lw=0, color=color)
+            axes[0].scatter(ratios, below, s=16, lw=0, color=color, marker=style.MARKERS[number - 1])
         axes[0].plot(part.formula.mean(), height, "D", ms=6, mfc="none", mec=style.ORANGE, zorder=5)
         for ax, table in zip(axes[1:], differences, strict=True):
             draw_seeds(ax, table.loc[arm].dropna().to_numpy(), height, style.BLUE, log=False)
-    for read, color in colors.items():
-        axes[2].plot([], [], "o", ms=4, color=color, label=f"{read / 1e3:.0f}" if read else "untrained")
+    for (read, color), marker in zip(colors.items(), style.MARKERS * len(colors), strict=False):
+        axes[2].plot([], [], marker, ms=4, color=color, label=f"{read / 1e3:.0f}" if read else "untrained")
     axes[2].plot([], [], "D", mfc="none", mec=style.ORANGE, label="formula")
-    titles = {"gradient of a cycle": f"covariance, as a multiple of {baseline}'s",
-              "wobble of the held-out loss": f"nats more than {baseline}",
-              "quality at the end": f"nats per token more ({style.LOWER})"}
+    titles = {"gradient of a cycle": f"covariance, as a\nmultiple of {baseline}'s",
+              "wobble of the held-out loss": f"nats more than\n{baseline}",
+              "quality at the end": f"nats per token more\n({style.LOWER})"}
     for ax, (title, label), same in zip(axes, titles.items(), (1, 0, 0), strict=True):
         ax.axvline(same, color="black", lw=1)
-        ax.set(title=title, xlabel=label, ylim=(-0.8, len(arms) - 0.4), xmargin=0.15)
+        ax.set_title(title, fontsize=9)
+        ax.set(xlabel=label, ylim=(-0.8, len(arms) - 0.4), xmargin=0.15)
         ax.locator_params(axis="x", nbins=5)
         if ax is not axes[0]:
-            ax.axvspan(-margin, margin, color="grey", alpha=0.15, lw=0)
+            ax.axvspan(-margin, margin, color=style.GREY, alpha=0.15, lw=0)
     axes[0].set_yticks(range(len(arms)), arms)
     return style.put_legend(axes[2], title="left panel, thousand\ntokens read", title_fontsize=8.5)
 

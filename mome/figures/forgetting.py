@@ -23,22 +23,20 @@ def plot_score_matrices(matrices: dict[str, pd.DataFrame], label: str, columns: 
     norm = Normalize(0, 100) if percent else LogNorm(low, high)
     first, columns = next(iter(matrices.values())), min(columns, len(matrices))
     lines = -(-len(matrices) // columns)
-    size = (2.2 + (0.9 + 0.62 * first.shape[1]) * columns, (1.0 + 0.48 * len(first)) * lines)
-    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
-    for ax in axes.flat[len(matrices):]:
-        ax.set_axis_off()
-    for ax, (name, matrix) in zip(axes.flat, matrices.items(), strict=False):
+    width, height = 0.2 + 0.62 * first.shape[1], 0.45 + 0.48 * len(first)
+    figure, axes = style.start_grid(len(matrices), columns, width, height + 0.8 / lines, 2.2, sharey=True)
+    for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
         plot_matrix(matrix, label=label, row_label="", column_label="", cmap="crest" if percent else "flare",
                     form=".0f" if low >= 20 and not percent else ".1f", norm=norm, cbar=False, ax=ax)
         for cell in ax.texts:  # an untrained expert's guess may be a perplexity of a million
             cell.set_text(shorten_number(cell.get_text()))
         ax.grid(visible=False)
         ax.set_title(name, fontsize=9.5)
-        ax.tick_params(axis="both", labelsize=8)
+        ax.tick_params(axis="both", labelsize=8.5)
     figure.supxlabel("scored on", fontsize=9)
     figure.supylabel("after training on", fontsize=9)
     ticks = None if percent else ticker.LogLocator(subs=(1, 3) if high / low > 100 else (1, 1.5, 2, 3, 5, 7))
-    style.add_colorbar(axes, label, ticks, "{x:,.0f}")
+    style.add_colorbar(axes, label.replace(" (", "\n(", 1), ticks, "{x:,.0f}")
     return figure
 
 
@@ -51,20 +49,22 @@ def shorten_number(text: str) -> str:
 def plot_stage_curves(history: pd.DataFrame, order: list[str], label: str) -> plt.Figure:
     """Perplexity over the stages, a panel an arm. Columns: arm, seed, total_tokens, perplexity_<language>."""
     n, palette = history.arm.nunique(), style.language_palette(order)
-    _, axes = style.start_panels(n, 2.2 + 4.4 * n, 4.2)
+    figure, axes = style.start_grid(n, 1, 7.2, 0.3 + 2.6, 1.4, sharex=True, sharey=True)
     for ax, (arm, part) in zip(axes, history.groupby("arm", sort=False), strict=True):
         stage = part.total_tokens.max() / len(order) / 1e3
         for number, (language, color) in enumerate(palette.items()):
-            draw_curves(ax, part, "total_tokens", f"perplexity_{language}", color, language, 3)
+            draw_curves(ax, part, "total_tokens", f"perplexity_{language}", color, language, 4,
+                        **style.language_look(language))
             ax.axvspan(number * stage, (number + 1) * stage, color=color, alpha=0.07, lw=0)
             ax.text((number + 0.5) * stage, 1.01, language_name(language), ha="center", fontsize=8.5,
                     transform=ax.get_xaxis_transform())
-        ax.set(yscale="log", xlabel="thousand training tokens seen", xlim=(0, 1.01 * stage * len(order)))
+        ax.set(yscale="log", xlim=(0, 1.01 * stage * len(order)))
         ax.set_title(arm, pad=18)
         ax.minorticks_off()
         ax.yaxis.set(major_locator=ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)), major_formatter="{x:,g}")
-    axes[0].set(ylabel=label)
-    return style.put_legend(axes[-1])
+    axes[-1].set(xlabel="thousand training tokens seen")
+    figure.supylabel(label, fontsize=9.5)
+    return style.put_legend(axes[0])
 
 
 def plot_drift(drift: pd.DataFrame) -> plt.Figure:
@@ -86,6 +86,9 @@ def plot_drift(drift: pd.DataFrame) -> plt.Figure:
                     legend=ax is axes[-1])
         sns.stripplot(**shown, hue_order=list(palette), palette=dict.fromkeys(palette, "black"), dodge=True,
                       jitter=False, size=3, alpha=0.6, zorder=3, legend=False)
+        for bars_of_part, hatch in zip(ax.containers, ("", "//", "..", "xx"), strict=False):
+            for bar in bars_of_part:
+                bar.set(hatch=hatch, edgecolor="white", linewidth=0)
         ax.autoscale(axis="x")
         ax.axhline(0, color="black", lw=0.8)
         ax.set(title=variant, xlabel="")

@@ -3,7 +3,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import ticker
 from matplotlib.colors import LogNorm
 
@@ -18,18 +17,18 @@ def plot_switches(table: pd.DataFrame, value: str, label: str) -> plt.Figure:
     uses, variants, languages = (list(table[name].unique()) for name in ("use", "variant", "language"))
     groups = table.drop_duplicates("use").group.to_numpy()
     norm = LogNorm(table[value].min(), table[value].max())
-    width, height = 2.6 + 0.55 * len(languages) * len(variants), 1.4 + 0.27 * len(uses)
-    figure, axes = style.start_panels(len(variants), width, height)
+    width, height = 0.2 + 0.52 * len(languages), 0.5 + 0.27 * len(uses)
+    figure, axes = style.start_grid(len(variants), 3, width, height, 2.9, sharey=True)
     for ax, variant in zip(axes, variants, strict=True):
         means = table[table.variant == variant].pivot_table(index="use", columns="language", values=value)
-        sns.heatmap(means.reindex(index=uses, columns=languages), annot=True, fmt=".2f", norm=norm, ax=ax,
-                    annot_kws={"size": 6.5}, cmap="flare", cbar=False, linewidths=0.5)
+        style.draw_heat_map(means.reindex(index=uses, columns=languages), ax, fmt=".2f", norm=norm,
+                            annot_kws={"size": 8}, cmap="flare", cbar=False, linewidths=0.5)
         for place in np.flatnonzero(groups[1:] != groups[:-1]) + 1:
             ax.axhline(place, color="black", lw=1.2)
         ax.grid(visible=False)
         ax.set(xlabel="", ylabel="")
         ax.set_title(variant, fontsize=9)
-        ax.tick_params(axis="both", rotation=0, labelsize=8)
+        ax.tick_params(axis="both", labelsize=8.5)
     figure.supxlabel("scored on", fontsize=9)
     style.add_colorbar(axes, label, ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)), "{x:,g}")
     return figure

@@ -12,20 +12,21 @@ from mome.languages import language_name
 
 def plot_router_prefixes(scores: pd.DataFrame) -> plt.Figure:
     """1 - weighted F1 by number of tokens read, log axes, a line per classifier, seeds as points."""
-    _, ax = plt.subplots(figsize=(8.4, 4.6))
+    _, ax = plt.subplots(figsize=(8.4, 5.4))
     order = scores[scores.whole_sequence].groupby("classifier").f1.mean().sort_values().index
     colors = dict(zip(order[::-1], style.SERIES_COLORS * len(order), strict=False))
     floor = 50 / scores.n_sequences.iloc[0]  # an error of 0 is drawn as half of one sequence, which is said
     drawn = scores.assign(error=(100 * (1 - scores.f1)).clip(lower=floor))
-    for name, marker in zip(order, style.MARKERS * len(order), strict=False):
+    for number, name in enumerate(order):
         part = drawn[drawn.classifier == name]
-        ax.plot(part.groupby("prefix").error.mean(), marker=marker, ms=4.5, lw=1.6, color=colors[name],
-                label=name.replace("_", " "))
+        marker, dash = style.series_look(colors[name], number)
+        ax.plot(part.groupby("prefix").error.mean(), marker=marker, ls=dash, ms=4.5, lw=1.6,
+                color=colors[name], label=name.replace("_", " "))
         if "seed" in scores and scores.seed.nunique() > 1:
             ax.scatter(part.prefix, part.error, s=8, color=colors[name], alpha=0.5, lw=0)
     if drawn.error.min() < 2 * floor:
-        ax.axhline(floor, color="grey", ls=":", lw=1)
-        ax.text(0.01, floor * 1.08, "no error seen (drawn at half a sequence)", fontsize=8, color="grey",
+        ax.axhline(floor, color=style.GREY, ls=":", lw=1)
+        ax.text(0.01, floor * 1.08, "no error seen (drawn at half a sequence)", fontsize=8, color=style.GREY,
                 transform=ax.get_yaxis_transform())
     ax.set(yscale="log", xlabel="tokens read of the sequence (log scale)",
            ylabel=f"1 - weighted F1, percent (log scale, {style.LOWER})")
@@ -63,8 +64,8 @@ def plot_router_errors(intervals: pd.DataFrame, claimed: float | None = None) ->
                 color=style.BLUE, capsize=3, lw=1.4)
     style.annotate_points(ax, table.error.map("{:.2f}".format), table.error, names, size=8)
     if claimed is not None:
-        ax.axvline(claimed, color="grey", ls="--", lw=1)
-        ax.text(claimed, 1.01, f"claimed: {claimed:g}", fontsize=8, color="grey", ha="center", va="bottom",
+        ax.axvline(claimed, color=style.GREY, ls="--", lw=1)
+        ax.text(claimed, 1.01, f"claimed: {claimed:g}", size=8, color=style.GREY, ha="center", va="bottom",
                 transform=ax.get_xaxis_transform())
     ax.set(xlabel=f"sequences misread, percent ({style.LOWER})", xlim=(-0.03 * table.high.max(), None),
            ymargin=0.12)
@@ -73,14 +74,15 @@ def plot_router_errors(intervals: pd.DataFrame, claimed: float | None = None) ->
 
 def plot_reliability(tables: dict[str, pd.DataFrame]) -> plt.Figure:
     """Accuracy by confidence, a panel per classifier, points by their share. Tables: of `reliability`."""
-    figure, axes = style.start_panels(len(tables), 1.0 + 3.0 * len(tables), 3.5)
+    figure, axes = style.start_grid(len(tables), 3, 2.6, 2.8, 0.8, sharey=True)
     for ax, (name, table) in zip(axes, tables.items(), strict=True):
-        ax.plot([0, 1], [0, 1], color="grey", ls="--", lw=1)
+        ax.plot([0, 1], [0, 1], color=style.GREY, ls="--", lw=1)
         ax.plot(table.confidence, table.accuracy, color=style.BLUE, lw=1)
         sizes = 15 + 300 * table.n / table.n.sum()
         ax.scatter(table.confidence, table.accuracy, s=sizes, color=style.BLUE, alpha=0.8, lw=0)
-        ax.set(title=name, xlabel="confidence (largest probability)", xlim=(0, 1.03), ylim=(0, 1.03))
-    axes[0].set(ylabel="accuracy")
+        ax.set(title=name, xlim=(0, 1.03), ylim=(0, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    figure.supxlabel("confidence (largest probability)", fontsize=9.5)
+    figure.supylabel("accuracy", fontsize=9.5)
     return figure
 
 
@@ -111,9 +113,10 @@ def plot_router_trace(probabilities: pd.DataFrame, switch: int) -> plt.Figure:
     _, ax = plt.subplots(figsize=(8.4, 3.4))
     read = np.arange(1, len(probabilities) + 1)
     for language, color in style.language_palette(probabilities.columns).items():
-        ax.plot(read, probabilities[language], color=color, lw=2, label=language_name(language))
-    ax.axvline(switch + 0.5, color="grey", ls="--", lw=1)
-    ax.text(switch + 0.5, 1.06, "the language changes", fontsize=8.5, color="grey", ha="center", va="bottom")
+        ax.plot(read, probabilities[language], color=color, lw=2, label=language_name(language),
+                ls=style.language_look(language)["ls"])
+    ax.axvline(switch + 0.5, color=style.GREY, ls="--", lw=1)
+    ax.text(switch + 0.5, 1.06, "the language changes", size=8.5, color=style.GREY, ha="center", va="bottom")
     ax.set(xlabel="tokens read", ylabel="router probability", ylim=(-0.04, 1.05), xlim=(0.5, len(read) + 0.5))
     return style.put_legend(ax)
 

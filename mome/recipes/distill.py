@@ -68,8 +68,8 @@ def cross_seeds(students: dict[int, Student]) -> dict[tuple[int, int], Student]:
 
 @dataclass(frozen=True)
 class CycleSpread(Table):
-    """How the gradient of two steps varies for each way of mixing both losses, at weights that stay as they
-    are: untrained ones, and those of each student.
+    """How much the gradient of two steps varies for each way of mixing both losses, at fixed weights:
+    untrained ones, and those of each student.
 
     Rows, losses and targets are the first student's, so that only the weights differ.
     """
@@ -86,7 +86,7 @@ class CycleSpread(Table):
             raise ValueError(f"students={[student.title for student in self.students]!r} are not allowed; "
                              "the first must have a teacher's loss")
         if len({(student.data, student.shape) for student in self.students}) > 1:
-            raise ValueError("students of several data sets or shapes are not allowed; give those of one")
+            raise ValueError("students of several data sets or shapes are not allowed; give students of one")
 
     @property
     def title(self) -> str:

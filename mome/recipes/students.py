@@ -54,7 +54,7 @@ class Objective(Values):
 
     @property
     def is_cached(self) -> bool:
-        """True when the loss reads cached targets instead of running the teacher."""
+        """True when the loss is computed from cached targets, without running the teacher."""
         return distill.can_use_cache(self.kd_loss, self.temperature)
 
     def make_schedule(self, steps: int):
@@ -71,7 +71,8 @@ HARD_LABELS = Objective(None)
 class Student(Training):
     """A dense student: batches balanced over `languages`, at most `rows_per_language` rows of each.
 
-    It reads `targets` or runs `teacher`, as its objective asks for, and goes on from weights of `start_from`.
+    It reads `targets` or runs `teacher`, as its objective asks for, and goes on from the weights of
+    `start_from`, where given.
     """
 
     languages: tuple[str, ...]
@@ -95,7 +96,7 @@ class Student(Training):
                              f"divide batch_size={self.batch_size}, so that both losses have equal shares")
 
     def check_sources(self) -> None:
-        """Raise ValueError for targets or a teacher that the objective lacks; what it does not use goes."""
+        """Raise ValueError for targets or a teacher that the objective lacks; drop what it does not use."""
         objective = self.objective
         if not objective.is_cached:
             object.__setattr__(self, "targets", None)
@@ -107,8 +108,8 @@ class Student(Training):
             raise ValueError(f"languages={self.languages!r} is not allowed; targets are cached for "
                              f"{', '.join(self.targets.languages)}")
         elif self.targets.data != self.data:
-            raise ValueError(f"targets of {self.targets.data.name} are not allowed; they must be of the "
-                             f"student's own {self.data.name}")
+            raise ValueError(f"targets of {self.targets.data.name} are not allowed; they must be made "
+                             f"from the student's own {self.data.name}")
         if objective.is_cached or objective.kd_loss is None:
             object.__setattr__(self, "teacher", None)
         elif self.teacher is None:

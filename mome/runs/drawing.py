@@ -1,12 +1,17 @@
 """A figure as data: the plot's name and what it was drawn from, as JSON, from which it is drawn again."""
 
+import html
 import importlib
 import json
 import math
 import re
+from base64 import b64encode
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from mome.config import FIGURE_DPI
 
 DIGITS = 6  # of numbers: more than an eye sees
 
@@ -78,8 +83,26 @@ def from_json(value):
     return pd.Series(from_json(value["values"]), index=index, name=value["name"])
 
 
-def save_figure(text: str, run: str, path) -> None:
-    """Draw a call and save it as PNG with the run's id in its corner; a notebook shows it as usual."""
+def save_figure(text: str, run: str, path: Path) -> None:
+    """Draw a call and save it as PNG with the run's id in its corner."""
+    import matplotlib.pyplot as plt
+
+    from mome.figures.style import GREY
+
     figure = draw_plot(text)
-    figure.text(1.0, -0.01, f"run {run}", ha="right", va="top", fontsize=6.5, color="grey")
+    figure.text(1.0, -0.01, f"run {run}", ha="right", va="top", fontsize=6.5, color=GREY)
     figure.savefig(path, bbox_inches="tight")
+    plt.close(figure)  # or a notebook would show it again, without its caption
+
+
+def frame_figure(path: Path, caption: str) -> str:
+    """Return a PNG as HTML that holds all of it, with its caption beneath and as the text for who sees none.
+
+    Its letters are as large as the page's. A wide figure keeps 0.6 of its width on a narrow page.
+    """
+    content, said = path.read_bytes(), html.escape(caption)
+    inches = round(int.from_bytes(content[16:20], "big") / FIGURE_DPI, 2)
+    look = f"width:{inches}in;max-width:max(100%,{0.6 * inches:.2f}in)"
+    image = f'<img alt="{said}" style="{look}" width="{96 * inches:.0f}" src="data:image/png;base64,'
+    return (f'<figure style="margin:1rem 0;overflow-x:auto">{image}{b64encode(content).decode()}">'
+            f"<figcaption>{said}</figcaption></figure>")

@@ -1,5 +1,6 @@
-"""The reference: a run's record and figure data, committed; figures and README's claims, made from them."""
+"""The reference: a run's record and figure data, committed; figures and README's findings, made from them."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -8,18 +9,19 @@ import pandas as pd
 
 from mome.config import is_checkout, repository
 from mome.runs.compare import read_metrics, short_name
-from mome.runs.drawing import save_figure
+from mome.runs.drawing import save_figure, to_json
 from mome.runs.meter import COMMAND, read_command
 from mome.runs.reference import SCALE, read_reference, reference_dir
 from mome.runs.report import describe_command, list_claims
+from mome.runs.surprises import find_surprises, write_surprises
 from mome.store import write_json, write_text
 
 HEAD = "| | the paper says | verdict | measured |\n| --- | --- | --- | --- |"
 
 
 def publish(out: Path | None = None) -> list[Path]:
-    """Make figures and README's claims from the reference, once a finished run took its place; return what
-    was written.
+    """Make figures, README's claims and surprises from the reference, once a finished run took its place;
+    return what was written.
 
     Notebooks that the run does not hold stay as they are. Raises ValueError outside of a checkout, for a
     run of another scale, for a folder without finished notebooks and for a README without its marks, before
@@ -36,8 +38,12 @@ def publish(out: Path | None = None) -> list[Path]:
     if out is not None:
         keep_reference(out)
     command, entries = read_reference()
-    write_text(readme, text.replace(marked[0], write_claims(command, entries)))
-    return [readme, *draw_figures(entries)]
+    surprises = find_surprises(entries)
+    text = text.replace(marked[0], write_claims(command, entries))
+    if old := re.search(r"<!-- surprises -->.*<!-- /surprises -->", text, flags=re.DOTALL):
+        text = text.replace(old[0], write_surprises(surprises))
+    write_text(readme, text)
+    return [readme, *draw_figures(entries), *draw_strip(surprises, entries)]
 
 
 def keep_reference(out: Path) -> None:
@@ -84,6 +90,17 @@ def draw_figures(entries: list[dict]) -> list[Path]:
             save_figure(data, entry["run"], written[-1])
             plt.close("all")
     return written
+
+
+def draw_strip(surprises: list[dict], entries: list[dict]) -> list[Path]:
+    """Draw the surprises' panels into one strip, where there are any."""
+    if not surprises:
+        return []
+    panels = [{name: each[name] for name in ("title", "unit", "rows")} for each in surprises]
+    data = {"plot": "surprises.plot_surprises", "arguments": [to_json(panels)], "options": {}}
+    path = repository() / "figures/surprises.png"
+    save_figure(json.dumps(data), list_claims(entries)[0]["run"], path)
+    return [path]
 
 
 def write_claims(command: dict, entries: list[dict]) -> str:

@@ -1,5 +1,6 @@
 """A run's folder: resolved configuration, figures, tables; metrics.json, written last, means complete."""
 
+import html
 import itertools
 import os
 import time
@@ -14,7 +15,7 @@ from mome.plan import make_plan
 from mome.provenance import tell_provenance, versions
 from mome.recipe import collect, list_ancestors, to_plain
 from mome.runs import CLAIMS
-from mome.runs.drawing import describe_plot, save_figure
+from mome.runs.drawing import describe_plot, frame_figure, save_figure
 from mome.runs.parameters import check_known, fit_values, read_kernel
 from mome.runs.reference import compare_with_reference, describe_differences
 from mome.runs.spelling import read_again
@@ -74,7 +75,9 @@ class Run:
                                "the parameters and nothing else")
 
     def figure(self, name: str, caption: str, plot, *arguments, **options) -> None:
-        """Draw a figure by a `plot_*` function of `mome.figures`, and keep it as PNG and as data.
+        """Draw a figure by a `plot_*` function of `mome.figures`, keep it as PNG and as data, and show it.
+
+        In a notebook it stands over its caption, which is its alt text, too.
 
         It is drawn from what is kept (JSON, numbers to six digits), so `mome publish` draws it again byte for
         byte. ValueError for an argument that is no table, list, text or number.
@@ -83,6 +86,11 @@ class Run:
         write_text(folder / f"{name}.json", data)
         save_figure(data, self.id, folder / f"{name}.png")
         self.figures[name] = {"name": name, "caption": caption}
+        if find_shell():
+            from IPython.display import publish_display_data
+
+            shown = frame_figure(folder / f"{name}.png", caption)
+            publish_display_data({"text/html": shown, "text/plain": caption})
 
     def table(self, table, name: str) -> None:
         table.to_parquet(self.open_folder("tables") / f"{name}.parquet")
@@ -117,6 +125,29 @@ class Run:
         write_json(folder / "read.json", list_read())
         write_json(folder / "metrics.json", entry)
         self.heartbeat.end()
+
+
+def tell(*texts: str) -> None:
+    """Show what `Run.finding` and `Run.claim` return, word by word, as sentences in a proportional face.
+
+    The first line of each is a paragraph; the lines below it, a claim's parts, are a list behind a fold.
+    """
+    from IPython.display import display
+
+    page = "".join(map(draw_sentence, texts))
+    display({"text/plain": "\n".join(texts), "text/html": page}, raw=True)
+
+
+def draw_sentence(text: str) -> str:
+    """Return HTML of a finding or a claim."""
+    sentence, *parts = (html.escape(line.strip(), quote=False) for line in text.split("\n"))
+    if parts:  # a claim begins with its verdict
+        verdict, colon, rest = sentence.partition(":")
+        sentence = f"<b>{verdict}{colon}</b>{rest}"
+    style = "font-family: system-ui, sans-serif; line-height: 1.5; max-width: 44em; margin: .3em 0"
+    listed = "".join(f"<li>{part}</li>" for part in parts)
+    folded = f"<details><summary>what was asked, and the numbers</summary><ul>{listed}</ul></details>"
+    return f'<div style="{style}"><p style="margin:0">{sentence}</p>{folded if parts else ""}</div>'
 
 
 def note_needs(folder: Path, needs) -> None:

@@ -50,7 +50,7 @@ def compare_with_reference(entry: dict) -> pd.DataFrame:
     there = {(finding["claim"], part["asks"]): part for finding in findings for part in finding["parts"]}
     pairs = [(finding["claim"], part, there.get((finding["claim"], part["asks"])))
              for finding in entry["findings"] for part in finding["parts"]]
-    rows = [{"claim": claim, "asks": part["asks"], "here": tell(part), "reference": tell(other),
+    rows = [{"claim": claim, "asks": part["asks"], "here": tell_part(part), "reference": tell_part(other),
              "says": agree(part, other)} for claim, part, other in pairs]
     return pd.DataFrame(rows, columns=["claim", "asks", "here", "reference", "says"])
 
@@ -60,7 +60,7 @@ def blank(text: str) -> str:
     return " ".join(sorted(set(re.sub(r"[-+]?[\d.,]*\d", "", text).split())))
 
 
-def tell(part: dict | None) -> str:
+def tell_part(part: dict | None) -> str:
     """Return a part's answer with its difference and interval."""
     if part is None:
         return "not there"

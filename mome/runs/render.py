@@ -9,6 +9,7 @@ from latex2mathml.converter import convert
 from markupsafe import Markup
 from nbconvert.exporters import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat.v4 import new_markdown_cell
 from pygments.formatters import HtmlFormatter
 
 from mome.config import notebook_paths
@@ -87,6 +88,7 @@ def make_page(exporter: CellExporter, path: Path, title: str, about: str, names)
     cells, _ = exporter.from_notebook_node(read_notebook(path))
     for name in names:
         cells = cells.replace(f"<code>{name}</code>", f'<a href="{name}.html">{name}</a>')
+        cells = cells.replace(f'<a href="{name}.ipynb', f'<a href="{name}.html')
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight")
                    for style in ("default", "github-dark"))
     return load_page("notebook.html").render(title=title, about=about, cells=Markup(cells),
@@ -100,6 +102,7 @@ def read_notebook(path: Path):
         nbformat.validate(notebook)
         for number, cell in enumerate(notebook.cells):
             prepare_cell(number, cell)
+        notebook.cells = [part for cell in notebook.cells for part in fold_source(cell)]
     except (nbformat.ValidationError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged or no notebook ({str(error).splitlines()[0]})") from None
     return notebook
@@ -114,3 +117,12 @@ def prepare_cell(number: int, cell) -> None:
             head = b64decode(output.get("data", {}).get("image/png", "")[:32])
             if int.from_bytes(head[16:20], "big") > WIDE:
                 output.metadata["image/png"] = {"unconfined": True}
+
+
+def fold_source(cell) -> list:
+    """Return the cell; one whose code JupyterLab folds is without it, after a cell of the folded code."""
+    if not cell.metadata.get("jupyter", {}).get("source_hidden"):
+        return [cell]
+    cell.metadata.transient = {"remove_source": True}
+    folded = f"<details><summary>Code</summary>\n\n```python\n{cell.source}\n```\n\n</details>"
+    return [new_markdown_cell(folded, metadata={"alt": cell.metadata.alt}), cell]

@@ -1,6 +1,5 @@
 """One self-contained page on a run or a sweep: claims, findings, figures, tables, configuration, versions."""
 
-import base64
 import json
 from pathlib import Path
 
@@ -8,11 +7,12 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from mome.config import FIGURE_DPI, notebook_paths
+from mome.config import notebook_paths
 from mome.evaluate.claims import describe_part
 from mome.provenance import describe_provenance
 from mome.runs import CLAIMS
 from mome.runs.compare import compare_runs, find_differences, read_metrics, read_runs, short_name
+from mome.runs.drawing import frame_figure
 from mome.runs.meter import read_command
 from mome.runs.parameters import read_cells
 from mome.runs.state import describe_state
@@ -89,7 +89,7 @@ def make_section(entry: dict, entries: list[dict], page: Path) -> dict:
                         *(f"{name} {value}" for name, value in differing.items())])
     return {**entry, "title": title, "link": title if len(equals) > 1 else entry["notebook"],
             "page": f"html/{page.name}" if page.exists() else "",
-            "figures": [read_figure(folder / "figures" / f"{figure['name']}.png", figure["caption"])
+            "figures": [Markup(frame_figure(folder / "figures" / f"{figure['name']}.png", figure["caption"]))
                         for figure in entry["figures"]],
             "tables": [read_table(folder / "tables" / f"{name}.parquet") for name in entry["tables"]]}
 
@@ -103,13 +103,6 @@ def find_heading(path: Path) -> str:
     """Return the first line of a notebook's prose, else its name; ValueError when it is damaged or none."""
     texts = (cell["source"].strip() for cell in read_cells(path) if cell["kind"] == "markdown")
     return next((text.splitlines()[0].lstrip("# ") for text in texts if text), path.stem)
-
-
-def read_figure(path: Path, caption: str) -> dict:
-    """Return a PNG as text, with its width in inches: its letters are as large as the page's."""
-    content = path.read_bytes()
-    return {"image": base64.b64encode(content).decode(), "caption": caption,
-            "inches": round(int.from_bytes(content[16:20], "big") / FIGURE_DPI, 2)}
 
 
 def read_table(path: Path) -> dict:

@@ -30,11 +30,13 @@ def test_every_arm_has_its_seeds_as_points_with_mean_and_interval_first_arm_on_t
     assert (ax.get_xlabel(), ax.get_xscale()) == ("perplexity (log)", "log" if log else "linear")
     assert ax.get_ylim() == figure.axes[1].get_ylim() == (-0.75, 1.75)
     assert figure.get_size_inches() == pytest.approx((2.2 + 2 * 2.9, 1.5 + 2 * 0.42))
+    assert points[1].tolist() == [[100, 1], [pytest.approx(110), 1], [pytest.approx(121), 1]]
     wide = arms.plot_arms(RESULTS, "perplexity", "", log=log, label_width=5.2).get_size_inches()
     assert wide[0] == pytest.approx(figure.get_size_inches()[0] + 3)
 
 
-@pytest.mark.parametrize("value, said", [(3.0, "3.000"), (0.0, "0.000"), (1234.4, "1234"), (88.27, "88.27")])
+@pytest.mark.parametrize("value, said", [(3.0, "3.000"), (0.0, "0.000"), (1234.4, "1234"), (88.27, "88.27"),
+                                         (0.00066, "0.00066")])
 def test_a_mean_has_four_digits_though_they_be_zeros(value, said):
     table = pd.DataFrame({"arm": ["a"], "seed": [0], "language": ["en"], "nats": [value]})
     assert arms.plot_arms(table, "nats", "").axes[0].texts[0].get_text() == said
@@ -44,6 +46,27 @@ def test_an_arm_without_values_in_a_panel_leaves_its_row_empty():
     ax = arms.plot_arms(RESULTS, "perplexity", "").axes[1]
     assert [set(collection.get_offsets()[:, 1]) for collection in ax.collections] == [{1.0}]
     assert same_color(ax.collections[0].get_facecolor()[0][:3], style.LANGUAGE_COLORS["py"])
+
+
+def test_a_single_panel_is_sorted_and_an_arm_whose_seeds_are_the_same_is_hollow(labels_of):
+    table = pd.DataFrame({"arm": ["a", "a", "b", "b", "c", "c"], "seed": [0, 1] * 3, "language": "en",
+                          "bits": [2.0, 2.0, 1.0, 1.1, 3.0, 3.1]})
+    ax = arms.plot_arms(table, "bits", "").axes[0]
+    assert labels_of(ax.yaxis) == ["c", "a", "b"]
+    hollow = [same_color(points.get_facecolor()[0], "white") for points in ax.collections]
+    assert hollow == [False, True, False]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_panels_of_languages_stand_two_in_a_row_and_none_is_magnified_more_than_four_times(log):
+    table = pd.DataFrame([{"arm": arm, "seed": 0, "language": language, "bits": 1 + arm * step}
+                          for arm in (0, 1) for language, step in (("en", 0.001), ("fr", 2.0), ("de", 1.0))])
+    figure = arms.plot_arms(table, "bits", "", log=log)
+    assert figure.get_size_inches() == pytest.approx((2.2 + 2 * 2.9, 2 * (1.5 + 2 * 0.42)))
+    narrow, widest, _ = (np.ptp(np.log(ax.get_xlim()) if log else ax.get_xlim()) for ax in figure.axes[:3])
+    assert narrow == pytest.approx(widest / 4)
+    free = arms.plot_arms(table.rename(columns={"language": "unit"}), "bits", "", log=log, panel="unit")
+    assert np.ptp(free.axes[0].get_xlim()) < 0.01
 
 
 def test_bounds_are_drawn_in_the_panels_that_have_them_and_other_panels_are_blue():
@@ -62,7 +85,8 @@ def test_an_arm_is_hollow_where_nothing_can_be_told_and_the_best_is_on_top(label
                           "verdict": ["worse", "better", "cannot tell", "equal"]})
     ax = arms.plot_differences(table, "nats", margin=0.02).axes[0]
     points = {line.get_xdata()[0]: line for line in ax.lines
-              if line.get_marker() == "o" and len(line.get_xdata())}
+              if line.get_marker() in "<>so" and len(line.get_xdata())}
+    assert "".join(points[x].get_marker() for x in (-0.2, 0.1, 0.2, 0.0)) == "<>so"
     assert {x: line.get_markerfacecolor() == "white" for x, line in points.items()} == {
         0.1: False, -0.2: False, 0.0: True, 0.2: False}
     assert (labels_of(ax.yaxis), ax.get_ylim()) == (["d", "a", "c", "b"], (-0.7, 3.7))
@@ -70,6 +94,7 @@ def test_an_arm_is_hollow_where_nothing_can_be_told_and_the_best_is_on_top(label
     intervals = [line.get_xdata() for line in ax.lines if line.get_marker() == "None"]
     np.testing.assert_equal(intervals[1:4], [[0.05, 0.15], [np.nan, np.nan], [-0.3, -0.1]])
     assert {text.get_text() for text in ax.texts} == {"+0.100", "-0.200", "+0.000", "+0.200"}
+    assert [*map(arms.tell_difference, (-0.0003, 0.0005, 2))] == ["-0.0003", "+0.001", "+2.000"]
     assert (ax.patches[0].get_x(), ax.patches[0].get_width()) == pytest.approx((-0.02, 0.04))
     assert legend_of(ax) == ["better", "worse", "equal", "cannot tell"]
     assert ax.get_legend().get_title().get_text() == "than fixed"

@@ -12,14 +12,16 @@ def test_alpha_traces_have_a_panel_an_arm_that_says_how_often_alpha_is_one_half(
     history = pd.DataFrame([{"arm": arm, "seed": seed, "step": step, "alpha": alpha}
                             for arm, alphas in (("adaptive", [0.5, 0.5, 0.6, 0.4]), ("by step", [0.0, 1.0]))
                             for seed in (0, 1) for step, alpha in enumerate(alphas, 1)])
-    upper, lower = distill.plot_alpha_traces(history).axes
-    assert upper.get_title("center") + upper.get_title("left") == (
-        "adaptive: exactly 0.5 at 50 % of steps, mean 0.500, 0.400 to 0.600")
-    assert [line.get_ydata().tolist() for line in upper.lines] == [[0.5, 0.5, 0.6, 0.4]] * 2
+    upper, near, lower, _ = distill.plot_alpha_traces(history).axes
+    said = [ax.get_title("center") + ax.get_title("left") for ax in (upper, near)]
+    assert said == ["adaptive: exactly 0.5 at 50 % of steps", "magnified: mean 0.500, 0.400 to 0.600"]
+    for ax in (upper, near):
+        assert [line.get_ydata().tolist() for line in ax.lines] == [[0.5, 0.5, 0.6, 0.4]] * 2
+    assert np.ptp(upper.get_ylim()) == pytest.approx(1.16) and np.ptp(near.get_ylim()) < 0.25
     assert {(line.get_marker(), line.get_linewidth()) for line in lower.lines} == {(".", 0)}
     assert {line.get_marker() for line in upper.lines} == {"None"}
-    assert lower.get_xlabel() == "optimizer step"
-    assert lower.figure.get_size_inches() == pytest.approx((7.6, 1.0 + 2 * 1.15))
+    assert lower.figure.get_supxlabel() == "optimizer step"
+    assert lower.figure.get_size_inches() == pytest.approx((8.4, 1.0 + 2 * 1.3))
 
 
 def test_both_terms_are_drawn_once_a_seed_and_once_as_their_mean(legend_of):

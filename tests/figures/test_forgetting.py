@@ -13,14 +13,14 @@ MATRIX = pd.DataFrame([[100.0, 400.0], [200.0, 100.0]], index=["en", "fr"], colu
 
 def test_score_matrices_have_a_panel_each_on_one_scale_and_empty_places_stay_empty(labels_of):
     matrices = {"one": MATRIX, "two": 2 * MATRIX, "three": MATRIX}
-    figure = forgetting.plot_score_matrices(matrices, "perplexity", columns=2)
+    figure = forgetting.plot_score_matrices(matrices, "perplexity (lower is better)", columns=2)
     assert [ax.get_title() for ax in figure.axes[:4]] == ["one", "two", "three", ""]
     assert [text.get_text() for text in figure.axes[1].texts] == ["200", "800", "400", "200"]
     assert {ax.collections[0].get_clim() for ax in figure.axes[:3]} == {(100.0, 800.0)}
     assert [ax.axison for ax in figure.axes[:4]] == [True, True, True, False]
     assert labels_of(figure.axes[0].yaxis) == ["English", "French"]
-    assert (len(figure.axes), figure.axes[4].get_ylabel()) == (5, "perplexity")
-    assert figure.get_size_inches() == pytest.approx((2.2 + 2 * (0.9 + 2 * 0.62), 2 * (1.0 + 2 * 0.48)))
+    assert (len(figure.axes), figure.axes[4].get_ylabel()) == (5, "perplexity\n(lower is better)")
+    assert figure.get_size_inches() == pytest.approx((2.2 + 2 * (0.2 + 2 * 0.62), 2 * (0.85 + 2 * 0.48)))
     assert (figure.get_supxlabel(), figure.get_supylabel()) == ("scored on", "after training on")
 
 
@@ -59,9 +59,11 @@ def test_stage_curves_have_a_panel_an_arm_and_a_line_a_language_and_seed_over_ma
         assert [(band.get_x(), band.get_width()) for band in ax.patches] == [(0, 1), (1, 1)]
         places = {text.get_text(): text.get_position()[0] for text in ax.texts}
         assert places == {"English": 0.5, "French": 1.5}
+        thick = [(line.get_marker(), line.get_linestyle()) for line in ax.lines[2::3]]
+        assert thick == [("o", "-"), ("s", "--")]
     assert figure.axes[0].get_xlim() == pytest.approx((0, 2.02))
-    assert [ax.get_ylabel() for ax in figure.axes] == ["perplexity", ""]
-    assert legend_of(figure.axes[1]) == ["English", "French"]
+    assert figure.get_supylabel() == "perplexity"
+    assert legend_of(figure.axes[0]) == ["English", "French"]
 
 
 def test_drift_has_a_bar_of_the_mean_and_a_point_a_seed_for_every_part(labels_of, legend_of):

@@ -2,6 +2,7 @@ import json
 import math
 import re
 import time
+from base64 import b64encode
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from mome.figures.arms import plot_language_bars
 from mome.provenance import tell_provenance
 from mome.recipes.setting import open_setting
 from mome.runs.parameters import check_parameters, declared_parameters, find_cell, read_kernel
-from mome.runs.record import Run, fresh_folder, start_run
+from mome.runs.record import Run, fresh_folder, start_run, tell
 from mome.runs.state import Heartbeat, run_state
 from mome.store import NotBuilt
 
@@ -45,12 +46,28 @@ def test_a_runs_folder_appears_at_its_first_table_and_names_the_run(run):
 def test_a_figure_is_kept_with_its_caption_and_its_data_and_bears_the_runs_id(run, monkeypatch):
     import matplotlib.pyplot as plt
 
-    run.figure("dots", "Dots.", plot_language_bars, pd.Series({"en": 1.0}), "dots")
+    with monkeypatch.context() as patch:
+        patch.setattr(plt, "close", lambda figure: None)
+        run.figure("dots", "Dots.", plot_language_bars, pd.Series({"en": 1.0}), "dots")
     assert (run.folder / "figures/dots.png").read_bytes().startswith(b"\x89PNG")
     assert [text.get_text() for text in plt.gcf().texts] == ["run night"]
     assert json.loads((run.folder / "figures/dots.json").read_text())["plot"] == "arms.plot_language_bars"
     assert [*run.figures.values()] == [{"name": "dots", "caption": "Dots."}]
     plt.close("all")
+
+
+def test_a_notebook_shows_a_figure_once_with_its_caption_beneath_and_as_alt_text(run, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr("mome.runs.record.find_shell", lambda: object())
+    monkeypatch.setattr("IPython.display.publish_display_data", shown.append)
+    run.figure("dots", "a < b & \"c\"", plot_language_bars, pd.Series({"en": 1.0}), "dots")
+    assert plt.get_fignums() == [] and [each["text/plain"] for each in shown] == ["a < b & \"c\""]
+    page, said = shown[0]["text/html"], "a &lt; b &amp; &quot;c&quot;"
+    assert f'<img alt="{said}"' in page and f"<figcaption>{said}</figcaption>" in page
+    image = b64encode((run.folder / "figures/dots.png").read_bytes()).decode()
+    assert page.count(f"data:image/png;base64,{image}") == 1
 
 
 def test_metrics_are_plain_json_whatever_numbers_they_hold(run):
@@ -70,6 +87,17 @@ def test_a_finding_is_returned_as_it_is_read_and_its_words_are_checked(run):
     assert run.claim("C1", "c is d", parts) == "C1 holds: c is d\n  as said: yes. 2 of 2."
     with pytest.raises(ValueError, match=r"C9.*unknown"):
         run.claim("C9 | x", "e", parts)
+
+
+def test_findings_are_told_word_by_word_and_a_claims_parts_are_folded(run, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    said = run.claim("C1", "c < d", [make_part("as said", True, "2 & 2.")])
+    tell(run.finding("a is b"), said)
+    assert shown[0]["text/plain"] == f"a is b\n{said}"
+    first, second = shown[0]["text/html"].split("</div>")[:2]
+    assert ">a is b</p>" in first and "<details>" not in first
+    assert "<b>C1 holds:</b> c &lt; d</p>" in second and "<li>as said: yes. 2 &amp; 2.</li>" in second
 
 
 def test_a_folder_of_a_run_of_other_or_damaged_parameters_is_refused_with_the_difference(values, run):

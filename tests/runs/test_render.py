@@ -23,7 +23,9 @@ def run(tmp_path, monkeypatch):
                new_output("stream", text="<b>said</b>")]
     nbformat.write(new_notebook(cells=[
         new_markdown_cell("# Why <toys>?\n\nAfter `09_toy`, $\\alpha$ and $$\\sum_v p_v$$, $x_$"),
-        new_code_cell("x = '<i>'" + "+ 1" * 99, outputs=outputs)]), folder / "executed.ipynb")
+        new_code_cell("x = '<i>'" + "+ 1" * 99, outputs=outputs),
+        new_code_cell("print(folded)", outputs=[new_output("stream", text="told")],
+                      metadata={"jupyter": {"source_hidden": True}})]), folder / "executed.ipynb")
     return folder.parent
 
 
@@ -36,6 +38,8 @@ def test_a_run_becomes_pages_that_need_nothing_from_elsewhere_and_show_no_dead_w
     assert not re.search("VBox|alert|<script|src=.?http|url\\(|@import|<link", page)
     assert "default-src 'none'" in page and 'alt="figure of cell 1"' in page
     assert '<a href="09_toy.html">09_toy</a>' in page
+    assert page.count("folded") == 1 and "folded" in page[page.index("<details>"):page.index("</details>")]
+    assert "told" in page[page.index("</details>"):]
     assert '<a href="09_toy.html">09_toy</a>: Why &lt;toys&gt;?' in (run / "html/index.html").read_text()
     assert '<a href="../report.html">' in (run / "html/index.html").read_text()
 
