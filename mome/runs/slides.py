@@ -17,7 +17,8 @@ WORK = re.compile(r"\brun\.build\(|\bstart_run\(|\brun\.complete\(|\bbeside_refe
 NOTES = re.compile(r"\*\*How to read (it|them)")
 BARE = "bare"  # a cell without code, of which no empty box is shown
 FOLD = re.compile(r"<details>.*?</details>", re.DOTALL)
-LEFT = ("| reads", "Previous:", "Next:", "What is missing", "The next cell")  # paragraphs for readers, not for a class
+# Paragraphs for readers, not for a class.
+LEFT = ("| reads", "Previous:", "Next:", "What is missing", "The next cell")
 
 
 def make_slides(run: Path) -> dict[str, str]:
