@@ -92,12 +92,15 @@ def fill(cell) -> float:
         return len(cell.source) / LONG
     lines, data = len(cell.source.splitlines()) / SHORT, [output.get("data", {}) for output in cell.outputs]
     texts = [output.get("text", "").count("\n") / ROWS for output in cell.outputs]
-    tables = [each["text/html"].count("<tr") / ROWS for each in data if "text/html" in each]
-    return lines + sum(texts) + sum(tables) + has_image(cell)
+    pages = [each["text/html"] for each in data if "text/html" in each and "<img" not in each["text/html"]]
+    letters = [0 if "<tr" in page else len(re.sub(r"<[^>]*>|\s+", " ", page)) / LONG for page in pages]
+    tables = [page.count("<tr") / ROWS for page in pages]
+    return lines + sum(texts + letters + tables) + has_image(cell)
 
 
 def has_image(cell) -> bool:
-    return any(kind.startswith("image/") for output in cell.outputs for kind in output.get("data", {}))
+    return any(kind.startswith("image/") or "<img" in str(value)
+               for output in cell.outputs for kind, value in output.get("data", {}).items())
 
 
 def split_prose(source: str) -> list[str]:
@@ -145,5 +148,5 @@ def draw_slide(exporter: CellExporter, slide: dict) -> dict:
             cell.metadata["alt"] = slide["title"] or f"figure {number}"
         return Markup(exporter.from_notebook_node(new_notebook(cells=cells))[0]) if cells else Markup("")
 
-    return {"title": draw([new_markdown_cell(slide["title"])]) if slide["title"] else Markup(""),
+    return {"title": draw([new_markdown_cell(f"# {slide['title']}")]) if slide["title"] else Markup(""),
             "body": draw(slide["cells"]), "notes": draw(slide["notes"]), "is_first": slide["is_first"]}

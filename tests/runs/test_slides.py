@@ -8,7 +8,8 @@ from mome.cli.main import main
 from mome.runs.slides import LONG, list_slides
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-FIGURE = new_output("display_data", {"image/png": PIXEL})
+IMAGE = f'<figure><img alt="two arms" src="data:image/png;base64,{PIXEL}"></figure>'
+FIGURE = new_output("display_data", {"text/html": IMAGE})
 
 
 def said(text):
@@ -62,7 +63,7 @@ def test_a_run_becomes_slides_without_script_or_network(tmp_path, monkeypatch, c
     assert capsys.readouterr().out.strip() == str(index) and 'href="09_toy.html"' in index.read_text()
     page = (index.parent / "09_toy.html").read_text()
     assert page.count("<section") == 6 and page.count(PIXEL) == 1 and "Why &lt;toys&gt;?" in page
-    assert 'alt="What came of it"' in page and "<pre><span></span> " not in page
+    assert IMAGE in page and "<pre><span></span> " not in page
     assert not re.search(r"<script|src=.?http|url\(|@import|<link", page) and "default-src 'none'" in page
 
 
