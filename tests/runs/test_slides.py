@@ -63,7 +63,7 @@ def test_a_run_becomes_slides_without_script_or_network(tmp_path, monkeypatch, c
     assert capsys.readouterr().out.strip() == str(index) and 'href="09_toy.html"' in index.read_text()
     page = (index.parent / "09_toy.html").read_text()
     assert page.count("<section") == 6 and page.count(PIXEL) == 1 and "Why &lt;toys&gt;?" in page
-    assert IMAGE in page and "<pre><span></span> " not in page
+    assert f'alt="two arms" src="data:image/png;base64,{PIXEL}"' in page and "<pre><span></span> " not in page
     assert not re.search(r"<script|src=.?http|url\(|@import|<link", page) and "default-src 'none'" in page
 
 
