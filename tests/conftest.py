@@ -1,5 +1,6 @@
 """Fixtures shared by several files: a home for the session, a tiny setting on the mini corpus, built once."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 os.environ.update(CUDA_VISIBLE_DEVICES="", ACCELERATE_USE_CPU="true")  # before torch looks: equal everywhere
+
+gc.disable()  # while all is imported and collected, which stays: it would be looked through again and again
 
 import pytest
 import torch
@@ -27,6 +30,11 @@ def pytest_collection_modifyitems(items):
     longest = ["test_workbook", "test_engine", "test_training", "test_devices", "test_modular_recipes",
                "test_forgetting_recipes"]
     items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
