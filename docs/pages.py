@@ -152,6 +152,7 @@ def write_architecture() -> str:
     """Return the page of the imports: a chart without arrows that others imply, and a table of all."""
     imports = count_imports()
     graph = networkx.DiGraph(list(imports))
+    graph.add_nodes_from(list_modules())  # notebooks alone import some
     needed = networkx.transitive_reduction(graph)
     order = [wing for floor in networkx.topological_generations(graph) for wing in sorted(floor)]
     arrows = [f"{a} --> {b}" for a, b in needed.edges]
