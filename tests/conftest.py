@@ -9,13 +9,12 @@ from pathlib import Path
 
 os.environ.update(CUDA_VISIBLE_DEVICES="", ACCELERATE_USE_CPU="true")  # before torch looks: equal everywhere
 
-gc.disable()  # while all is imported and collected, which stays: it would be looked through again and again
-
 import pytest
 import torch
 
 import mome
 
+gc.disable()  # while all is collected, which stays: it would be looked through again and again
 torch.set_num_threads(1)  # equal results run to run, and no fight over cores with a worker under test
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
