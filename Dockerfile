@@ -6,7 +6,7 @@ RUN useradd --create-home --shell /bin/bash reader
 USER reader
 
 FROM tools
-ENV PIP_NO_CACHE_DIR=1
+ENV PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1
 WORKDIR /home/reader/mome
 COPY --chown=reader . .
 # Installs with PyTorch's CPU build and, as a check, runs the smallest path: notebooks find its results.

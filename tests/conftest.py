@@ -1,5 +1,6 @@
 """Fixtures shared by several files: a home for the session, a tiny setting on the mini corpus, built once."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import torch
 
 import mome
 
+gc.disable()  # while all is collected, which stays: it would be looked through again and again
 torch.set_num_threads(1)  # equal results run to run, and no fight over cores with a worker under test
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -27,6 +29,11 @@ def pytest_collection_modifyitems(items):
     longest = ["test_workbook", "test_engine", "test_training", "test_devices", "test_modular_recipes",
                "test_forgetting_recipes"]
     items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def test_any_value_of_any_parameter_ends_in_a_plan_or_in_a_sentence_that_names_o
         found = {name: read_yaml(f"parameter {name}={value[1]!r}", value[1]) if isinstance(value, tuple)
                  else value for name, value in chosen.items()}
         values = check_parameters(path, {"scale": "smoke", "corpus": "mini", **found})
-        assert len(collect(read_needs(path, values))) > 2
+        assert len(collect(read_needs(path, values))) > 1
         json.dumps(values, allow_nan=False)
     except ValueError as error:
         assert is_sentence(error), error
