@@ -46,6 +46,13 @@ class CellExporter(HTMLExporter):
         return MarkdownWithMath(FormulaRenderer(escape=False, exclude_anchor_links=True)).render(source)
 
 
+def make_exporter() -> CellExporter:
+    """Return an exporter of cells without prompts."""
+    exporter = CellExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter.register_filter("clean_html", lambda code: code)  # pygments has escaped it
+    return exporter
+
+
 def render_run(run: Path) -> Path:
     """Write `html/` in the folder of a run or a sweep, a page an executed notebook, and the report anew.
 
@@ -77,8 +84,7 @@ def write_pages(out: Path, pages: dict[str, str]) -> Path:
 def make_pages(notebooks: dict[str, Path], about: str, links: dict[str, str]) -> dict[str, str]:
     """Return {name: page} of {name: notebook}, and their "index" with `links`, {address: words}."""
     titles = {name: find_heading(path) for name, path in notebooks.items()}
-    exporter = CellExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
-    exporter.register_filter("clean_html", lambda code: code)  # pygments has escaped it
+    exporter = make_exporter()
     pages = {name: make_page(exporter, path, titles[name], about, titles) for name, path in notebooks.items()}
     return pages | {"index": load_page("notebooks.html").render(about=about, titles=titles, links=links)}
 

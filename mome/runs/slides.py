@@ -8,7 +8,7 @@ from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mome.runs.compare import find_in_runs
-from mome.runs.render import CellExporter, read_notebook
+from mome.runs.render import CellExporter, make_exporter, read_notebook
 from mome.runs.report import find_heading, load_page, page_of
 
 LONG, ROWS, SHORT = 900, 16, 16  # letters of a slide's prose, lines of its table or text, lines of its code
@@ -25,8 +25,7 @@ def make_slides(run: Path) -> dict[str, str]:
     """Return {name: page of slides} of a run's executed notebooks, and their "index"."""
     found = {page_of(path.parent, run).stem: path for path in find_in_runs([run], "executed.ipynb")}
     titles = {name: find_heading(path) for name, path in found.items()}
-    exporter = CellExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
-    exporter.register_filter("clean_html", lambda code: code)
+    exporter = make_exporter()
     exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={BARE}), enabled=True)
     about, pages = f"Run {run.resolve().name}", {}
     for name, path in found.items():
