@@ -1,0 +1,179 @@
+"""What a reader does in a browser, each in a call: open a notebook, run it, type, drag, look."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+
+import mome
+
+BROWSERS = ("chromium", "google-chrome", "chromium-browser")
+TOKEN, SECONDS = "letmein", 90  # the longest wait for a kernel
+SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+OFFLINE = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+# Quiet for half a second: no cell waits or runs, and the kernel says that it is idle.
+IS_QUIET = """() => {
+  const state = document.querySelector(".jp-Notebook-ExecutionIndicator")?.dataset.status;
+  const prompts = [...document.querySelectorAll(".jp-Notebook .jp-InputPrompt")];
+  const busy = state !== "idle" || prompts.some(prompt => prompt.textContent.includes("*"));
+  window.quietSince = busy ? null : window.quietSince ?? performance.now();
+  return !busy && performance.now() - window.quietSince > 500;
+}"""
+
+
+def find_browser() -> str:
+    """Return the path of a Chromium, or nothing."""
+    return next(filter(None, map(shutil.which, BROWSERS)), "")
+
+
+@contextmanager
+def open_browser():
+    """Yield a Chromium that reaches this machine only."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=OFFLINE)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def serve(words: list[str], folder: Path, port: int, **environment):
+    """Run `python -m WORDS` until it answers on the port, with nothing of the user's settings; end it after."""
+    own = {name: str(folder / name.lower()) for name in (
+        "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR",
+        "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")}
+    paths = {"PYTHONPATH": str(Path(mome.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    log = folder / "server.log"
+    with open(log, "w") as said:
+        server = subprocess.Popen([sys.executable, "-m", *words], env=os.environ | own | paths | environment,
+                                  stdout=said, stderr=said, stdin=subprocess.DEVNULL)
+    try:
+        wait_for_answer(port, server, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def wait_for_answer(port: int, server: subprocess.Popen, log: Path) -> None:
+    for _ in range(SECONDS * 10):
+        assert server.poll() is None, log.read_text()[-3000:]
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5).close()
+            return
+        except (URLError, ConnectionError) as error:
+            if hasattr(error, "code"):  # it refuses, so it is there
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"nothing answers on port {port}: {log.read_text()[-3000:]}")
+
+
+def find_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def serve_lab(notebooks: Path, folder: Path, home: Path):
+    """Return a context of JupyterLab on a folder of notebooks: its address, without the token."""
+    port, settings = find_port(), folder / "settings"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "overrides.json").write_text(json.dumps(SETTINGS))
+    words = ["jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
+             f"--IdentityProvider.token={TOKEN}", f"--LabApp.app_settings_dir={settings}", str(notebooks)]
+    return serve(words, folder, port, MOME_HOME=str(home))
+
+
+def copy_notebook(path: Path, folder: Path, **parameters) -> Path:
+    """Copy a notebook with some values of its cell `parameters` changed; return where it is."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cell = next(cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
+    lines = "".join(cell["source"]).splitlines()
+    for name, value in parameters.items():
+        place, = (number for number, line in enumerate(lines) if line.startswith(f"{name}:"))
+        lines[place] = f"{lines[place].partition(' = ')[0]} = {value!r}"
+    cell["source"] = "\n".join(lines)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / path.name).write_text(json.dumps(notebook), encoding="utf-8")
+    return folder / path.name
+
+
+def open_notebook(page, lab: str, name: str) -> None:
+    page.goto(f"{lab}/lab/tree/{name}?reset&token={TOKEN}")
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=SECONDS * 1000)
+
+
+def run_all(page) -> None:
+    """Choose "Run All Cells" in the menu, and wait for the end."""
+    page.wait_for_function(IS_QUIET, timeout=SECONDS * 1000)
+    choose(page, "Run", "Run All Cells")
+    page.locator(".jp-InputPrompt", has_text="[1]").first.wait_for(timeout=SECONDS * 1000)
+    wait_until_idle(page)
+
+
+def choose(page, menu: str, entry: str) -> None:
+    page.locator(".lm-MenuBar-itemLabel", has_text=menu).first.click()
+    page.locator(".lm-Menu-itemLabel").get_by_text(entry, exact=True).click()
+
+
+def wait_until_idle(page, seconds: float = SECONDS) -> None:
+    page.wait_for_function(IS_QUIET, timeout=seconds * 1000)
+
+
+def find_panel(page, name: str):
+    """Return the live panel of that name, in sight."""
+    panel = page.locator(f".mome-{name}").first
+    panel.scroll_into_view_if_needed()
+    return panel
+
+
+def answer_of(panel) -> str:
+    return panel.locator(".mome-answer").first.inner_text()
+
+
+def wait_for_change(panel, before: str, seconds: float = 20) -> str:
+    """Return the panel's answer as soon as it is another one than before."""
+    answer = panel.locator(".mome-answer").first.element_handle()
+    panel.page.wait_for_function("([node, before]) => node.isConnected && node.innerText !== before",
+                                 arg=[answer, before], timeout=seconds * 1000)
+    return answer.inner_text()
+
+
+def type_text(panel, text: str, number: int = 0) -> None:
+    """Replace what a text field holds, key by key."""
+    panel.locator("textarea").nth(number).click()
+    panel.page.keyboard.press("Control+A")
+    panel.page.keyboard.type(text)
+
+
+def drag(handle, pixels: float) -> None:
+    """Drag a slider's handle sideways with the mouse."""
+    handle.scroll_into_view_if_needed()
+    box, mouse = handle.bounding_box(), handle.page.mouse
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x + pixels, y, steps=8)
+    mouse.up()
+
+
+def list_errors(page) -> list[str]:
+    """Return the tracebacks, and what stands where a widget cannot be shown."""
+    marks = '[data-mime-type="application/vnd.jupyter.error"], .jp-RenderedText[data-mime-type$="stderr"]'
+    found = page.locator(f"{marks}, .jupyter-widgets.jupyter-widgets-error").all_inner_texts()
+    broken = page.get_by_text("Error displaying widget").all_inner_texts()
+    return [*found, *broken]
+
+
+def take_picture(page, name: str) -> None:
+    """Keep what the page looks like, where MOME_SCREENSHOTS names a folder."""
+    if folder := os.environ.get("MOME_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
