@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -28,6 +29,9 @@ IS_QUIET = """() => {
 }"""
 
 
+NAMELESS = re.compile(r"\s*- (textbox|slider|button|checkbox|combobox|spinbutton|switch|radio)(?! \")")
+
+
 def find_browser() -> str:
     """Return the path of a Chromium, or nothing."""
     return next(filter(None, map(shutil.which, BROWSERS)), "")
@@ -46,7 +50,7 @@ def open_browser():
 
 @contextmanager
 def serve(words: list[str], folder: Path, port: int, **environment):
-    """Run `python -m WORDS` until it answers on the port, with nothing of the user's settings; end it after."""
+    """Run `python -m WORDS` until it answers on the port, without the user's settings; end it after."""
     own = {name: str(folder / name.lower()) for name in (
         "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR",
         "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")}
@@ -115,7 +119,7 @@ def run_all(page) -> None:
     """Choose "Run All Cells" in the menu, and wait for the end."""
     page.wait_for_function(IS_QUIET, timeout=SECONDS * 1000)
     choose(page, "Run", "Run All Cells")
-    page.locator(".jp-InputPrompt", has_text="[1]").first.wait_for(timeout=SECONDS * 1000)
+    page.locator(".jp-InputPrompt", has_text="[1]").first.wait_for(state="attached", timeout=SECONDS * 1000)
     wait_until_idle(page)
 
 
@@ -154,26 +158,49 @@ def type_text(panel, text: str, number: int = 0) -> None:
     panel.page.keyboard.type(text)
 
 
-def drag(handle, pixels: float) -> None:
-    """Drag a slider's handle sideways with the mouse."""
+def drag(handle, right: float = 0, down: float = 0) -> None:
+    """Drag a slider's handle by so many pixels with the mouse."""
     handle.scroll_into_view_if_needed()
     box, mouse = handle.bounding_box(), handle.page.mouse
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     mouse.move(x, y)
     mouse.down()
-    mouse.move(x + pixels, y, steps=8)
+    mouse.move(x + right, y + down, steps=8)
     mouse.up()
 
 
 def list_errors(page) -> list[str]:
     """Return the tracebacks, and what stands where a widget cannot be shown."""
-    marks = '[data-mime-type="application/vnd.jupyter.error"], .jp-RenderedText[data-mime-type$="stderr"]'
-    found = page.locator(f"{marks}, .jupyter-widgets.jupyter-widgets-error").all_inner_texts()
-    broken = page.get_by_text("Error displaying widget").all_inner_texts()
-    return [*found, *broken]
+    found = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_text_contents()
+    return [*found, *page.get_by_text("Error displaying widget").all_text_contents()]
 
 
 def take_picture(page, name: str) -> None:
     """Keep what the page looks like, where MOME_SCREENSHOTS names a folder."""
     if folder := os.environ.get("MOME_SCREENSHOTS"):
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def wait_until_still(panel, before: str = "", seconds: float = 20) -> str:
+    """Return the panel's answer, another than before where that is told, once it rests for half a second."""
+    answer = wait_for_change(panel, before, seconds) if before else answer_of(panel)
+    for _ in range(int(2 * seconds)):
+        panel.page.wait_for_timeout(500)
+        last, answer = answer, answer_of(panel)
+        if last == answer:
+            return answer
+    raise AssertionError(f"the answer goes on changing after {seconds} s: {answer[-200:]}")
+
+
+def list_unreachable(panel) -> list[str]:
+    """Return the controls that Tab does not reach from the first one, and those without a name."""
+    controls = [node for node in panel.locator("textarea, input, select, button, [role=slider]").all()
+                if node.is_visible()]
+    nodes = [control.element_handle() for control in controls]
+    nodes[0].focus()
+    reached, presses = {0}, 3 * len(nodes)
+    for _ in range(presses):  # a slider's number is reached, too, and is no control
+        panel.page.keyboard.press("Tab")
+        reached.add(panel.page.evaluate("nodes => nodes.indexOf(document.activeElement)", nodes))
+    missed = [f"not by Tab: {controls[number]}" for number in {*range(len(nodes))} - reached]
+    return missed + [line.strip() for line in panel.aria_snapshot().splitlines() if NAMELESS.match(line)]
