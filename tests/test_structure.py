@@ -6,7 +6,7 @@ import mome
 
 ROOT = Path(mome.__file__).parent
 # Floors from the top down: what stands on one imports from its own floor and from those below.
-FLOORS = [["cli", "__main__"], ["runs"], ["bench"], ["recipes"], ["evaluate", "figures"], ["models"],
+FLOORS = [["cli", "__main__"], ["runs", "playground"], ["bench"], ["recipes"], ["evaluate", "figures"], ["models"],
           ["train", "router"], ["distill"], ["data"], ["engine"], ["plan"], ["recipe"],
           ["store", "board", "scales", "progress", "weights"], ["values", "languages"],
           ["provenance", "tracker"], ["config", "checks", "exercises"]]
