@@ -120,10 +120,10 @@ def mark_text(pieces: list[str], colors: list[str], titles: list[str], key: dict
     """
     look = "font-family:monospace;line-height:1.6;background:#fff;color:#000;padding:6px;"
     look += "white-space:pre-wrap;overflow-wrap:anywhere"
-    marked = "".join(f'<bdi style="background:{color}" title="{html.escape(title)}">'
+    marked = "".join(f'<bdi style="background:{color};color:#000" title="{html.escape(title)}">'
                      f"{html.escape(style.show_controls(piece)).replace(chr(10), '&crarr;' + chr(10))}</bdi>"
                      for piece, color, title in zip(pieces, colors, titles, strict=True))
-    named = " ".join(f'<span style="background:{color}">&nbsp;{html.escape(name)}&nbsp;</span>'
+    named = " ".join(f'<span style="background:{color};color:#000">&nbsp;{html.escape(name)}&nbsp;</span>'
                      for name, color in (key or {}).items())
     return f'<div style="{look}">{named}{"<br><br>" if named else ""}{marked}</div>'
 

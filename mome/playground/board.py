@@ -32,7 +32,7 @@ def board_fields(models: dict, languages: list[str]) -> dict[str, Field]:
                for name in languages}}
 
 
-def ask_board(models: dict, grids: dict[str, pd.DataFrame], data: PackedData, split: str) -> Callable:
+def answer_board(models: dict, grids: dict[str, pd.DataFrame], data: PackedData, split: str) -> Callable:
     """Return a panel: a setting of the board -> its bits per byte now, and its line in the grid, if any.
 
     models {variant: modular model}; grids {variant: the table of `Switches`}.

@@ -27,7 +27,7 @@ def loss_fields(words: list[str], teacher: list[float], student: list[float], la
     return {"label": Field("What really comes", label, tuple(words)), **sliders}
 
 
-def ask_losses(words: list[str]) -> Callable:
+def answer_losses(words: list[str]) -> Callable:
     """Return a panel: weights of two distributions and the label -> every loss, and where it pulls."""
     def ask(label: str, **weights) -> Answer:
         p, q = (torch.tensor([weights[f"{who}_{place}"] for place in range(len(words))]).double()
@@ -74,7 +74,7 @@ def alpha_fields() -> dict[str, Field]:
             "pull": Field("pull of CE over KD", 2.0, low=0.2, high=5.0, step=0.1, group="both")}
 
 
-def ask_alpha() -> Callable:
+def answer_alpha() -> Callable:
     """Return a panel: two loss curves, their wobble and pulls -> what every schedule makes alpha."""
     def ask(noise: float, pull: float, **bends) -> Answer:
         history = bend_history({term: [bends[f"{term}_{when}"] for when in ("start", "middle", "end")]
@@ -84,8 +84,8 @@ def ask_alpha() -> Callable:
         share = (paper == 0.5).mean()
         moving = (high - low).drop("alternate").idxmax()
         words = (f"The paper's adaptive alpha is exactly 0.5 in {100 * share:.0f} % of {STEPS} steps, and "
-                 f"from {low['adaptive_paper']:.2f} to {high['adaptive_paper']:.2f} in all. Of those that move "
-                 f"smoothly {moving} moves most, from {low[moving]:.2f} to {high[moving]:.2f}.")
+                 f"from {low['adaptive_paper']:.2f} to {high['adaptive_paper']:.2f} in all. Of those that "
+                 f"move smoothly {moving} moves most, from {low[moving]:.2f} to {high[moving]:.2f}.")
         return Answer(words, figures.plot_alpha_lab, (pd.DataFrame(history)[["ce_loss", "kd_loss"]], alphas))
 
     return ask

@@ -33,7 +33,7 @@ def read_ids(tokenizer, text: str, limit: int, with_start: bool = False) -> tupl
     return ids[:limit], f" Only the first {len(ids[:limit])} tokens are read." if left_out else ""
 
 
-def ask_router(router, tokenizer, limit: int = 256) -> Callable:
+def answer_router(router, tokenizer, limit: int = 256) -> Callable:
     """Return a panel: a typed text -> the router's belief after each of its tokens."""
     def ask(text: str) -> Answer:
         ids, left_out = read_ids(tokenizer, text, limit)
@@ -66,7 +66,7 @@ def read_with_experts(model, rows: torch.Tensor, common_expert: str) -> np.ndarr
     return np.stack(found)
 
 
-def ask_reading(model, tokenizer) -> Callable:
+def answer_reading(model, tokenizer) -> Callable:
     """Return a panel: a typed text, the expert whose losses colour it, the common expert -> all that read."""
     names = model.config.languages
 
@@ -92,7 +92,7 @@ def ask_reading(model, tokenizer) -> Callable:
     return ask
 
 
-def ask_microscope(student, teacher, tokenizer) -> Callable:
+def answer_microscope(student, teacher, tokenizer) -> Callable:
     """Return a panel: a typed text and alpha -> where the student's combined loss on it comes from."""
     limit = min(model.config.max_position_embeddings for model in (student, teacher))
 

@@ -48,7 +48,7 @@ def list_writers(languages: list[str]) -> tuple[tuple[str, str], ...]:
     return (EACH, EACH), (ROUTED, ROUTED), *((language_name(name), name) for name in languages)
 
 
-def ask_writing(model, tokenizer) -> Callable:
+def answer_writing(model, tokenizer) -> Callable:
     """Return a panel: prompt, expert, the common one, and how to draw -> what is written, word by word."""
     names, context = model.config.languages, model.config.max_position_embeddings
 
@@ -109,7 +109,7 @@ def find_prompts(data: PackedData, split: str, length: int = 16) -> dict[str, st
     return prompts
 
 
-def ask_stages(arms: dict[str, list], scores: dict[str, pd.DataFrame], prompts: dict[str, str], tokenizer,
+def answer_stages(arms: dict[str, list], scores: dict[str, pd.DataFrame], prompts: dict[str, str], tokenizer,
                length: int = 40) -> Callable:
     """Return a panel: arm, stage, language -> what that model writes and how well it reads all languages.
 
