@@ -51,6 +51,8 @@ def test_a_wheel_holds_every_module_and_all_that_commands_read(installed):
         for path in files:
             copy = installed / there / path.relative_to(root)
             assert copy.read_bytes() == path.read_bytes(), path
+    enabled, = installed.glob("*.data/data/etc/jupyter/jupyter_server_config.d/mome.json")
+    assert json.loads(enabled.read_text()) == {"ServerApp": {"jpserver_extensions": {"mome.cli.saved": True}}}
 
 
 def test_an_installed_package_plans_in_an_empty_folder_on_copies_it_never_overwrites(installed, tmp_path):
@@ -101,8 +103,8 @@ def test_lab_opens_jupyterlab_on_the_notebooks_with_what_stands_behind_the_dashe
     opened = []
     monkeypatch.setattr("jupyterlab.labapp.main", opened.append)
     assert main(["lab"]) == main(["lab", "--", "--no-browser", "--port", "8900"]) == 0
-    folder = str(repository() / "notebooks")
-    assert opened == [[folder], [folder, "--no-browser", "--port", "8900"]]
+    always = [str(repository() / "notebooks"), "--ServerApp.jpserver_extensions=mome.cli.saved=True"]
+    assert opened == [always, [*always, "--no-browser", "--port", "8900"]]
     assert os.environ["MOME_HOME"] == str(own_home)
 
 

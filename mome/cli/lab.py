@@ -3,9 +3,12 @@
 import os
 
 from mome.board import say
+from mome.cli import saved
 from mome.cli.values import add_command
 from mome.config import home, is_checkout, notebooks_dir, repository
 from mome.store import write_text
+
+SAVED = f"--ServerApp.jpserver_extensions={saved.__name__}=True"  # though its JSON be not installed
 
 
 def bring_notebooks() -> None:
@@ -37,4 +40,4 @@ def lab_command(options: list[str]) -> None:
 
     bring_notebooks()
     os.environ["MOME_HOME"] = str(home())  # kernels start beside their notebook, and find it by this
-    main([str(notebooks_dir()), *options])
+    main([str(notebooks_dir()), SAVED, *options])
