@@ -30,21 +30,26 @@ def start_quick(n: int, width: float, height: float, margins: tuple, ratios=None
     return figure, axes[0]
 
 
-def name_tokens(ax: plt.Axes, places, tokens) -> None:
-    """Write tokens beneath the x axis, upright, long ones cut."""
-    named = [token if len(token) <= LONGEST else f"{token[:LONGEST - 2]}.."
-             for token in map(style.visible, tokens)]
+def cut_tokens(tokens) -> tuple[list[str], float]:
+    """Return tokens as labels, long ones cut, and the height of the longest when it is upright, in inches."""
+    cut = [token if len(token) <= LONGEST else f"{token[:LONGEST - 2]}.."
+           for token in map(style.visible, tokens)]
+    return cut, 0.15 + 0.07 * max(map(len, cut), default=0)
+
+
+def stand_tokens(ax: plt.Axes, places, named: list[str]) -> None:
     ax.set_xticks(places, named, rotation=90, size=8, family="monospace")
 
 
 def plot_belief(beliefs: pd.DataFrame, tokens: list[str]) -> plt.Figure:
     """The router's probability of each language (columns) after each token (rows), as lines."""
-    figure, (ax,) = start_quick(1, 9.2, 3.6, (0.7, 1.2, 0.15, 1.35))
+    named, tall = cut_tokens(tokens)
+    figure, (ax,) = start_quick(1, 9.2, 2.9 + tall, (0.7, 1.2, 0.15, tall + 0.4))
     places = range(1, len(beliefs) + 1)
     for language, color in style.language_palette(beliefs.columns).items():
         look = style.language_look(language)
         ax.plot(places, beliefs[language], color=color, lw=2, ms=4, label=language_name(language), **look)
-    name_tokens(ax, places, tokens)
+    stand_tokens(ax, places, named)
     ax.set(xlabel="tokens in the order in which they are read", ylabel="router's probability",
            ylim=(-0.03, 1.05), xlim=(0.5, len(beliefs) + 0.5))
     ax.grid(axis="x", visible=False)
@@ -57,7 +62,10 @@ def plot_reading(nats: pd.DataFrame, tokens: list[str], bits: pd.Series, routed:
 
     `nats`: a row an expert, a column a token; `bits` by expert.
     """
-    figure, (left, right) = start_quick(2, 10.2, 1.6 + 0.34 * len(nats), (1.3, 0.9, 0.1, 1.3), (1, 2.4), 0.15)
+    named, tall = cut_tokens(tokens)
+    low = max(tall + 0.1, 0.6)
+    margins = (1.3, 0.9, 0.1, low)
+    figure, (left, right) = start_quick(2, 10.2, 0.2 + low + 0.36 * len(nats), margins, (1, 2.4), 0.15)
     places, palette = range(len(nats)), style.language_palette(nats.index)
     bars = left.barh(places, bits, color=palette.values(), height=0.7)
     bars[list(nats.index).index(routed)].set(edgecolor="black", linewidth=2)
@@ -66,7 +74,7 @@ def plot_reading(nats: pd.DataFrame, tokens: list[str], bits: pd.Series, routed:
     left.set(xlabel=f"bits per byte ({style.LOWER})", xlim=(0, 1.75 * bits.max()))
     left.set_yticks(places, [f"{language_name(name)} expert" for name in nats.index])
     mesh = right.imshow(nats, cmap="Oranges", aspect="auto", vmin=0)
-    name_tokens(right, range(len(tokens)), tokens)
+    stand_tokens(right, range(len(tokens)), named)
     right.set_yticks([])
     left.set_ylim(len(nats) - 0.5, -0.5)
     for ax in (left, right):

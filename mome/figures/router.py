@@ -119,7 +119,7 @@ def mark_text(pieces: list[str], colors: list[str], titles: list[str], key: dict
     Each text keeps its own direction, and characters that cannot be seen are written out.
     """
     look = "font-family:monospace;line-height:1.6;background:#fff;color:#000;padding:6px;"
-    look += "white-space:pre-wrap;overflow-wrap:anywhere"
+    look += "white-space:pre-wrap;overflow-wrap:anywhere;max-height:20em;overflow:auto"
     marked = "".join(f'<bdi style="background:{color};color:#000" title="{html.escape(title)}">'
                      f"{html.escape(style.show_controls(piece)).replace(chr(10), '&crarr;' + chr(10))}</bdi>"
                      for piece, color, title in zip(pieces, colors, titles, strict=True))

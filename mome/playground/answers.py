@@ -13,7 +13,8 @@ SCREEN_DPI = 100
 class Answer:
     """Words (plain text), and what goes with them: a `plot_*` function with what it draws, and `page`.
 
-    `page` is HTML in which all that a person or a model wrote has been escaped.
+    `page` is HTML in which all that a person or a model wrote has been escaped. Where it `says_all`, it takes
+    the picture's place on a live page, and the picture its place in a saved one.
     """
 
     words: str
@@ -21,6 +22,7 @@ class Answer:
     arguments: tuple = ()
     options: dict = field(default_factory=dict)
     page: str = ""
+    says_all: bool = False
 
 
 def tell_answer(answer: Answer) -> str:
@@ -30,11 +32,14 @@ def tell_answer(answer: Answer) -> str:
 
 
 def frame_image(answer: Answer) -> str:
-    """Return the picture as HTML, the words for who cannot see it; nothing where there is none."""
-    if not answer.plot:
+    """Return the picture as HTML, the words for who cannot see it; nothing where it is not needed."""
+    if not answer.plot or answer.says_all:
         return ""
-    image, words = b64encode(draw_image(answer)).decode(), html.escape(answer.words)
-    return f'<img alt="{words}" style="max-width:100%" src="data:image/png;base64,{image}">'
+    content, words = draw_image(answer), html.escape(answer.words)
+    width = int.from_bytes(content[16:20], "big")
+    look = f"width:{width}px;max-width:max(100%,{0.6 * width:.0f}px)"  # narrower, it scrolls: letters are read
+    image = f'<img alt="{words}" style="{look}" src="data:image/png;base64,{b64encode(content).decode()}">'
+    return f'<div style="overflow-x:auto">{image}</div>'
 
 
 def draw_image(answer: Answer) -> bytes:

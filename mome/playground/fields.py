@@ -29,15 +29,16 @@ def make_widget(field: Field):
     import ipywidgets
 
     shown = {"value": field.value, "description": field.label, "style": {"description_width": "initial"}}
-    wide = ipywidgets.Layout(width="min(100%, 22em)")
+    wide = ipywidgets.Layout(width=f"min(100%, {15 + 0.5 * len(field.label):g}em)")
     if field.options:
         return ipywidgets.Dropdown(options=field.options, layout=wide, **shown)
     if isinstance(field.value, bool):
-        return ipywidgets.Checkbox(indent=False, layout=ipywidgets.Layout(width="auto"), **shown)
+        return ipywidgets.Checkbox(indent=False, layout=ipywidgets.Layout(width="auto", margin="2px 1em"),
+                                   **shown)
     if field.step:
         limits = {"min": field.low, "max": field.high, "step": field.step}
         kind = ipywidgets.IntSlider if isinstance(field.value, int) else ipywidgets.FloatSlider
-        standing = ipywidgets.Layout(height="11em", width="5.5em", overflow="hidden")
+        standing = ipywidgets.Layout(height="12em", width="5.5em")
         return kind(orientation="vertical" if field.upright else "horizontal",
                     layout=standing if field.upright else wide, **limits, **shown)
     return ipywidgets.Textarea(rows=3, layout=ipywidgets.Layout(width="100%"), **shown)

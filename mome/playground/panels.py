@@ -27,7 +27,7 @@ def show_panel(run, name: str, ask: Callable, fields: dict[str, Field], button: 
     if find_shell():
         from IPython.display import display
 
-        if answer.page:
+        if answer.page and not answer.says_all:
             display({"text/html": answer.page, "text/plain": answer.words}, raw=True)
         if not is_batch():
             gc.freeze()  # a later collection would walk through all that is loaded: a pause of half a second

@@ -45,8 +45,9 @@ def answer_router(router, tokenizer, limit: int = 256) -> Callable:
         turns = np.flatnonzero(best[1:] != best[:-1]) + 1
         words = (f"After {len(ids)} token{'s'[:len(ids) != 1]} the router takes the text for "
                  f"{language_name(names[best[-1]])}, with a probability of {probs[-1, best[-1]]:.2f}. ")
-        words += (f"It changed its mind {len(turns)} time{'s'[:len(turns) != 1]}, the last at token "
-                  f"{turns[-1] + 1}, {pieces[turns[-1]]!r}." if len(turns) else "It never changed its mind.")
+        often = "once" if len(turns) == 1 else f"{len(turns)} times, the last one"
+        words += (f"It changed its mind {often} at token {turns[-1] + 1}, {pieces[turns[-1]]!r}."
+                  if len(turns) else "It never changed its mind.")
         beliefs = pd.DataFrame(probs, columns=names)[:DRAWN]
         return Answer(words + left_out, figures.plot_belief, (beliefs, pieces[:DRAWN]),
                       page=color_text(pieces, probs, names))
@@ -111,8 +112,10 @@ def answer_microscope(student, teacher, tokenizer) -> Callable:
                  "uncertainty, which no student can go below.")
         columns = ["context", "token", "ce", "kd", "teacher_top", "student_top"]
         said = top[columns].rename(columns={
-            "ce": "hard label (nats)", "kd": "teacher CE (nats)", "context": "after", "token": "comes"})
-        page = said.style.hide().format(precision=2, escape="html").to_html()
+            "ce": "hard label (nats)", "kd": "teacher CE (nats)", "context": "after", "token": "comes",
+            "teacher_top": "teacher expected", "student_top": "student expected"})
+        left = {"text-align": "left", "white-space": "pre-wrap"}
+        page = said.style.hide().format(precision=2, escape="html").set_properties(**left).to_html()
         return Answer(words + left_out, plot_loss_by_position, (
             table[["token", "ce", "kd", "entropy"]], alpha), page=page)
 

@@ -1,6 +1,7 @@
 """Panels of writing: a modular model goes on with a prompt, and the models of every stage of forgetting."""
 
 import html
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -72,7 +73,8 @@ def answer_writing(model, tokenizer) -> Callable:
         texts = {name: "" for name in chosen}
         for texts in read_streams(tokenizer, chosen, written):
             yield Answer(words, page=frame_texts(prompt, texts))
-        yield Answer(words, figures.plot_pages, (clean_text(prompt), texts), page=frame_texts(prompt, texts))
+        yield Answer(words, figures.plot_pages, (clean_text(prompt), texts),
+                     page=frame_texts(prompt, texts), says_all=True)
 
     return ask
 
@@ -91,11 +93,13 @@ def read_streams(tokenizer, names: list[str], stream: Iterator[torch.Tensor]) ->
 
 def frame_texts(prompt: str, texts: dict[str, str]) -> str:
     """Return HTML of what each language's expert made of a prompt."""
-    palette = language_palette(texts)
-    return "".join(
-        f"<div><b>{html.escape(language_name(name))}</b>"
-        f"{mark_text([prompt, text], ['#ffffff', palette[name] + '40'], ['the prompt', 'written'])}</div>"
-        for name, text in texts.items())
+    palette, titles = language_palette(texts), ["the prompt", "written"]
+    parts = []
+    for name, text in texts.items():
+        pieces = [clean_text(prompt), re.sub(r"\n{3,}", lambda run: f"\n(line ends x {len(run[0])})\n", text)]
+        marked = mark_text(pieces, ["#ffffff", f"{palette[name]}40"], titles)
+        parts.append(f"<div><b>{html.escape(language_name(name))}</b>{marked}</div>")
+    return "".join(parts)
 
 
 def find_prompts(data: PackedData, split: str, length: int = 16) -> dict[str, str]:
