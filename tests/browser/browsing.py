@@ -14,9 +14,10 @@ from pathlib import Path
 from urllib.error import URLError
 
 import mome
+from mome.cli.lab import SAVED
 
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
-TOKEN, SECONDS = "letmein", 90  # the longest wait for a kernel
+TOKEN, SECONDS = "letmein", 60  # the longest wait for a kernel
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 OFFLINE = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 # Quiet for half a second: no cell waits or runs, and the kernel says that it is idle.
@@ -92,7 +93,8 @@ def serve_lab(notebooks: Path, folder: Path, home: Path):
     settings.mkdir(parents=True, exist_ok=True)
     (settings / "overrides.json").write_text(json.dumps(SETTINGS))
     words = ["jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
-             f"--IdentityProvider.token={TOKEN}", f"--LabApp.app_settings_dir={settings}", str(notebooks)]
+             f"--IdentityProvider.token={TOKEN}", f"--LabApp.app_settings_dir={settings}", SAVED,
+             str(notebooks)]
     return serve(words, folder, port, MOME_HOME=str(home))
 
 
@@ -140,15 +142,15 @@ def find_panel(page, name: str):
 
 
 def answer_of(panel) -> str:
-    return panel.locator(".mome-answer").first.inner_text()
+    return panel.locator(".mome-answer").first.text_content()  # its inner text is empty while out of sight
 
 
 def wait_for_change(panel, before: str, seconds: float = 20) -> str:
     """Return the panel's answer as soon as it is another one than before."""
     answer = panel.locator(".mome-answer").first.element_handle()
-    panel.page.wait_for_function("([node, before]) => node.isConnected && node.innerText !== before",
+    panel.page.wait_for_function("([node, before]) => node.isConnected && node.textContent !== before",
                                  arg=[answer, before], timeout=seconds * 1000)
-    return answer.inner_text()
+    return answer.text_content()
 
 
 def type_text(panel, text: str, number: int = 0) -> None:

@@ -13,7 +13,8 @@ SMALL = {"vocab_size": 600, "context": 64, "tokens_per_language": 9_000, "teache
          "student_tokens": 4_200, "evaluation_rows": 8, "curve_rows": 4, "router_rows": 150,
          "targets_per_token": 8}
 PARAMETERS = {"scale": "smoke", "corpus": "mini", "languages": LANGUAGES, "seeds": [0], "overrides": SMALL}
-OPENED = ("00_start_here", "06_playground")
+OPENED = {"00_start_here": PARAMETERS,
+          "06_playground": PARAMETERS | {"variants": ["MoE-CE"], "prefixes": [8]}}
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +32,9 @@ def small_home(chromium, tmp_path_factory):
     home = tmp_path_factory.mktemp("browsed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOME_HOME", str(home))
-        for name in OPENED:
+        for name, parameters in OPENED.items():
             path = repository() / f"notebooks/{name}.ipynb"
-            build_here(read_needs(path, check_parameters(path, PARAMETERS)))
+            build_here(read_needs(path, check_parameters(path, parameters)))
     return home
 
 
@@ -41,8 +42,8 @@ def small_home(chromium, tmp_path_factory):
 def lab(small_home):
     """The address of a JupyterLab on copies of the notebooks with small parameters."""
     folder = small_home / "notebooks"
-    for name in OPENED:
-        browsing.copy_notebook(repository() / f"notebooks/{name}.ipynb", folder, **PARAMETERS)
+    for name, parameters in OPENED.items():
+        browsing.copy_notebook(repository() / f"notebooks/{name}.ipynb", folder, **parameters)
     with browsing.serve_lab(folder, small_home / "lab", small_home) as address:
         yield address
 

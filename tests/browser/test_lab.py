@@ -21,7 +21,7 @@ from browsing import (
 )
 
 pytestmark = pytest.mark.browser
-PANELS = ("router", "writing", "losses")
+PANELS = ("router", "reading", "writing", "losses", "alpha", "microscope", "board", "stages")
 FRENCH = "Cliquez sur le bouton pour enregistrer le fichier dans le dossier"
 PYTHON = "def read(path):\n    return open(path).read()\n\nfor name in names:\n    print(name)\n"
 INJECTED = "script, img[onerror], svg[onload], #injected"
