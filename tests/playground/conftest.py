@@ -14,7 +14,8 @@ torch.set_num_threads(1)  # equal results run to run
 
 HOSTILE = {
     "empty": "", "white space": " \n\t ", "a megabyte": "bouton " * 150_000,
-    "one long word": "x" * 1_000_000, "right to left": "انقر على الزر לחץ על הכפתור", "emoji": "🦊👩‍👩‍👧🇫🇷",
+    "one long word": "x" * 1_000_000,
+    "right to left": "انقر على الزر לחץ על הכפתור", "emoji": "🦊👩‍👩‍👧🇫🇷",
     "controls": "a\x00\x07\x1b[31mb\u202ec\ud800",
     "markup": "<script>window.hit = 1</script><img src=x onerror=\"window.hit=1\">", "mathematics": "$x_{$ \\frac"}
 

@@ -11,7 +11,8 @@ from mome.playground.fields import LONGEST_TEXT, Field, clean_text, make_widget
 from mome.runs.drawing import describe_plot, draw_plot
 
 FIELDS = [Field("typed", "some text"), Field("choice", "b", ("a", "b")),
-          Field("named", "fr", (("French", "fr"),)), Field("switch", True), Field("whole", 3, low=1, high=9, step=1),
+          Field("named", "fr", (("French", "fr"),)),
+          Field("switch", True), Field("whole", 3, low=1, high=9, step=1),
           Field("upright", 0.5, low=0.0, high=1.0, step=0.1, upright=True)]
 
 

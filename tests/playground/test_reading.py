@@ -44,7 +44,7 @@ def test_bits_per_byte_are_each_experts_loss_on_all_bytes_of_the_text(model, dat
     nats, tokens, bits, routed = reading.answer_reading(model, data.tokenizer)(text, "fr", True).arguments
     ids = torch.tensor([[data.tokenizer.bos_token_id, *data.tokenizer(text)["input_ids"]]])
     for number, name in enumerate(data.languages):
-        loss = model(ids, labels=ids, expert_index=torch.tensor([number])).loss * (ids.shape[1] - 1)
+        loss = model(ids, labels=ids, expert_index=torch.tensor([number])).loss.item() * (ids.shape[1] - 1)
         assert math.isclose(bits[name], loss / math.log(2) / len(text.encode()), rel_tol=1e-5)
         assert math.isclose(nats.loc[name].sum(), loss, rel_tol=1e-5)
     assert routed == data.languages[int(model.router.classify([text], data.tokenizer).argmax())]
