@@ -37,6 +37,7 @@ def make_widget(field: Field):
                                    **shown)
     if field.step:
         limits = {"min": field.low, "max": field.high, "step": field.step}
+        limits["tooltip"] = f"{field.group}: {field.label}" if field.group else field.label
         kind = ipywidgets.IntSlider if isinstance(field.value, int) else ipywidgets.FloatSlider
         standing = ipywidgets.Layout(height="12em", width="5.5em")
         return kind(orientation="vertical" if field.upright else "horizontal",

@@ -12,6 +12,14 @@ from mome.playground.fields import Field, make_widget
 from mome.runs.state import find_shell
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+NAMING = """const name = panel => panel.querySelectorAll(".widget-slider").forEach(slider => slider
+  .querySelector(".noUi-handle")?.setAttribute("aria-label", slider.querySelector(".widget-label").title));
+const watch = panel => new MutationObserver(() => name(panel)).observe(panel, {childList: true, subtree: true});
+const begin = tries => {  // this runs before its panel stands on the page, and sliders come later still
+  const panel = element.closest(".mome-panel");
+  panel ? (name(panel), watch(panel)) : tries && setTimeout(begin, 100, tries - 1);
+};
+begin(600);"""
 HINT = "This panel answers while its notebook runs: run this cell to bring it to life."
 
 
@@ -62,7 +70,8 @@ def make_panel(name: str, ask: Callable, fields: dict[str, Field], button: str =
         rows = group_controls(fields, controls)
         teller.start()
     shown = ipywidgets.VBox([told, drawn]).add_class("mome-answer")
-    box = ipywidgets.VBox([*rows, shown], layout=ipywidgets.Layout(width="100%", overflow="hidden"))
+    box = ipywidgets.VBox([*rows, shown, name_sliders()],
+                          layout=ipywidgets.Layout(width="100%", overflow="hidden"))
     return box.add_class("mome-panel").add_class(f"mome-{name}")
 
 
@@ -77,6 +86,14 @@ def group_controls(fields: dict[str, Field], controls: dict) -> list:
     wrapped = ipywidgets.Layout(flex_flow="row wrap", width="100%", align_items="center")
     named = {place: [ipywidgets.Label(place[0])] if place[0] else [] for place in rows}
     return [ipywidgets.HBox([*named[place], *row], layout=wrapped) for place, row in rows.items()]
+
+
+def name_sliders():
+    """Return a widget, not seen, by which screen readers learn a slider's name: ipywidgets gives it none."""
+    import ipywidgets
+
+    script = {"output_type": "display_data", "metadata": {}, "data": {"application/javascript": NAMING}}
+    return ipywidgets.Output(outputs=(script,), layout=ipywidgets.Layout(height="0", margin="0"))
 
 
 class Teller:
