@@ -17,7 +17,8 @@ HOSTILE = {
     "one long word": "x" * 1_000_000,
     "right to left": "انقر على الزر לחץ על הכפתור", "emoji": "🦊👩‍👩‍👧🇫🇷",
     "controls": "a\x00\x07\x1b[31mb\u202ec\ud800",
-    "markup": "<script>window.hit = 1</script><img src=x onerror=\"window.hit=1\">", "mathematics": "$x_{$ \\frac"}
+    "markup": "<script>window.hit = 1</script><img src=x onerror=\"window.hit=1\">",
+    "mathematics": "$x_{$ \\frac"}
 
 
 @pytest.fixture(params=HOSTILE.values(), ids=HOSTILE)
