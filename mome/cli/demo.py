@@ -42,7 +42,7 @@ def demo_command(address: str, port: int, public: bool, browser: bool, export: s
         check_range("port", port, 1, 65535, whole=True)
         check_address(address, public)
         if not find_spec("voila"):
-            raise ValueError('voila is not installed, which serves the pages; pip install "mome[demo]" does it')
+            raise ValueError('voila, which serves the pages, is not installed; pip install "mome[demo]"')
     bring_notebooks()
     parameters, why = choose_models(read_parameters(**given))
     # Copies and what pages write are of no use later, and a token is nobody else's: not under runs/, which

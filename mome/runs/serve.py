@@ -83,8 +83,9 @@ class DemoServer(Voila):
         found = [handler for handler in super().init_handlers() if handler[1] not in NOT_SERVED]
         page = {"template_paths": self.template_paths, "config": self.config,
                 "voila_configuration": self.voila_configuration}
-        return [(r"/", IndexPage), (r"/login", ClosedPage), (rf"/({'|'.join(self.app.settings['names'])})\.html", NotebookPage, page),
-                *found]
+        names = "|".join(self.app.settings["names"])
+        own = [(r"/", IndexPage), (r"/login", ClosedPage), (rf"/({names})\.html", NotebookPage, page)]
+        return [*own, *found]
 
 
 def make_server(runs: list[NotebookRun], index: str, folder: Path, address: str, port: int) -> DemoServer:
