@@ -6,8 +6,8 @@ import mome
 
 ROOT = Path(mome.__file__).parent
 # Floors from the top down: what stands on one imports from its own floor and from those below.
-FLOORS = [["cli", "__main__"], ["runs"], ["bench"], ["recipes"], ["evaluate", "figures"], ["models"],
-          ["train", "router"], ["distill"], ["data"], ["engine"], ["plan"], ["recipe"],
+FLOORS = [["cli", "__main__"], ["runs", "playground"], ["bench"], ["recipes"], ["evaluate", "figures"],
+          ["models"], ["train", "router"], ["distill"], ["data"], ["engine"], ["plan"], ["recipe"],
           ["store", "board", "scales", "progress", "weights"], ["values", "languages"],
           ["provenance", "tracker"], ["config", "checks", "exercises"]]
 FILES = sorted(ROOT.rglob("*.py"))

@@ -92,20 +92,40 @@ def color_text(pieces: list[str], probabilities: np.ndarray, languages: list[str
     `probabilities` is (tokens, languages). The surer, the stronger the colour; a token's title says its
     numbers.
     """
-    palette, spans = style.language_palette(languages), []
-    names = [html.escape(language_name(name)) for name in palette]
-    for piece, probs in zip(pieces, probabilities, strict=True):
+    palette, colors, titles = style.language_palette(languages), [], []
+    names = [*map(language_name, palette)]
+    for probs in probabilities:
         best = int(probs.argmax())
         # From one over the number of languages, where nothing is known, to 1.
         strength = (probs[best] - 1 / len(languages)) / (1 - 1 / len(languages))
-        color = f"{palette[languages[best]]}{round(20 + 150 * max(0.0, float(strength))):02x}"
-        numbers = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, probs, strict=True))
-        text = html.escape(piece).replace("\n", "&crarr;\n")
-        spans.append(f'<span style="background:{color};color:#000" title="{numbers}">{text}</span>')
-    key = " ".join(f'<span style="background:{color}aa;color:#000">&nbsp;{name}&nbsp;</span>'
-                   for name, color in zip(names, palette.values(), strict=True))
-    look = "font-family:monospace;line-height:1.6;background:#fff;padding:6px;white-space:pre-wrap"
-    return f'<div style="{look}">{key}<br><br>{"".join(spans)}</div>'
+        colors.append(f"{palette[languages[best]]}{round(20 + 150 * max(0.0, float(strength))):02x}")
+        titles.append(", ".join(f"{name} {value:.2f}" for name, value in zip(names, probs, strict=True)))
+    key = {name: f"{color}aa" for name, color in zip(names, palette.values(), strict=True)}
+    return mark_text(pieces, colors, titles, key)
+
+
+def shade_text(pieces: list[str], values, unit: str) -> str:
+    """Return HTML of the tokens' texts, the darker the larger their values (tokens,), which titles say."""
+    top = max(float(np.max(values)), 1e-9)
+    colors = [f"{style.ORANGE}{round(200 * max(0.0, float(value)) / top):02x}" for value in values]
+    key = {f"0 {unit}": f"{style.ORANGE}00", f"{top:.1f}": f"{style.ORANGE}c8"}
+    return mark_text(pieces, colors, [f"{value:.2f} {unit}" for value in values], key)
+
+
+def mark_text(pieces: list[str], colors: list[str], titles: list[str], key: dict[str, str] | None = None
+              ) -> str:
+    """Return HTML of texts on their colours, with titles, under a key {name: colour}; all of it escaped.
+
+    Each text keeps its own direction, and characters that cannot be seen are written out.
+    """
+    look = "font-family:monospace;line-height:1.6;background:#fff;color:#000;padding:6px;"
+    look += "white-space:pre-wrap;overflow-wrap:anywhere;max-height:20em;overflow:auto"
+    marked = "".join(f'<bdi style="background:{color};color:#000" title="{html.escape(title)}">'
+                     f"{html.escape(style.show_controls(piece)).replace(chr(10), '&crarr;' + chr(10))}</bdi>"
+                     for piece, color, title in zip(pieces, colors, titles, strict=True))
+    named = " ".join(f'<span style="background:{color};color:#000">&nbsp;{html.escape(name)}&nbsp;</span>'
+                     for name, color in (key or {}).items())
+    return f'<div style="{look}">{named}{"<br><br>" if named else ""}{marked}</div>'
 
 
 def plot_router_trace(probabilities: pd.DataFrame, switch: int) -> plt.Figure:

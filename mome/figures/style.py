@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import unicodedata
 from unittest.mock import patch
 
 import matplotlib.pyplot as plt
@@ -138,7 +139,16 @@ def ink_cells(ax: plt.Axes) -> None:
         text.set_color("black" if is_light else "white")
 
 
+def show_controls(text: str) -> str:
+    """Return a text in which characters without a look, such as NUL or a change of direction, are codes."""
+    def show(char: str) -> str:
+        is_seen = char in "\n\t" or unicodedata.category(char)[0] != "C"
+        return char if is_seen else f"<{ord(char):04x}>"
+
+    return "".join(map(show, text))
+
+
 def visible(token: str) -> str:
     """Return a token with its spaces and line ends written out; four spaces or more become `·x4`."""
-    text = re.sub(" {4,}", lambda run: f"·x{len(run[0])}", token)
+    text = re.sub(" {4,}", lambda run: f"·x{len(run[0])}", show_controls(token))
     return text.replace(" ", "·").replace("\n", "\\n").replace("\t", "\\t").replace("$", r"\$")

@@ -1,0 +1,113 @@
+"""A panel: its first answer as a figure of the run, and, while a person watches, controls that change it."""
+
+import asyncio
+import gc
+import html
+from collections.abc import Callable, Iterator
+
+from mome.checks import describe_error
+from mome.config import is_batch
+from mome.playground.answers import Answer, frame_image, tell_answer
+from mome.playground.fields import Field, make_widget
+from mome.runs.state import find_shell
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+HINT = "This panel answers while its notebook runs: run this cell to bring it to life."
+
+
+def show_panel(run, name: str, ask: Callable, fields: dict[str, Field], button: str = "") -> Answer:
+    """Show what `ask` answers to the fields' first values as figure `name` of the run, and return it.
+
+    `ask(**values)` returns an `Answer`, or an iterator of them, of which the last one stays. In JupyterLab
+    and voila the controls follow: every change asks again, or with a `button` every press of it.
+    """
+    answer = last_of(ask(**{key: field.value for key, field in fields.items()}))
+    if answer.plot:
+        run.figure(name, answer.words, answer.plot, *answer.arguments, **answer.options)
+    if find_shell():
+        from IPython.display import display
+
+        if answer.page and not answer.says_all:
+            display({"text/html": answer.page, "text/plain": answer.words}, raw=True)
+        if not is_batch():
+            gc.freeze()  # a later collection would walk through all that is loaded: a pause of half a second
+            publish_panel(name, make_panel(name, ask, fields, button))
+    return answer
+
+
+def publish_panel(name: str, box) -> None:
+    """Show live widgets, marked so that a notebook is saved with the hint in their place."""
+    from IPython.display import publish_display_data
+
+    shown = {WIDGET: {"version_major": 2, "version_minor": 0, "model_id": box.model_id},
+             "text/plain": HINT, "text/html": f"<p><i>{HINT}</i></p>"}
+    publish_display_data(shown, metadata={"mome": {"panel": name}})
+
+
+def make_panel(name: str, ask: Callable, fields: dict[str, Field], button: str = ""):
+    """Return the box of a panel's live widgets."""
+    import ipywidgets
+
+    controls = {key: make_widget(field) for key, field in fields.items()}
+    told, drawn = (ipywidgets.HTML(layout=ipywidgets.Layout(width="100%")) for _ in range(2))
+    teller = Teller(ask, controls, told, drawn)
+    if button:
+        start, stop = ipywidgets.Button(description=button), ipywidgets.Button(description="Stop")
+        start.on_click(teller.start)
+        stop.on_click(teller.stop)
+        rows = [*group_controls(fields, controls), ipywidgets.HBox([start, stop])]
+    else:
+        for control in controls.values():
+            control.observe(teller.start, "value")
+        rows = group_controls(fields, controls)
+        teller.start()
+    shown = ipywidgets.VBox([told, drawn]).add_class("mome-answer")
+    box = ipywidgets.VBox([*rows, shown], layout=ipywidgets.Layout(width="100%", overflow="hidden"))
+    return box.add_class("mome-panel").add_class(f"mome-{name}")
+
+
+def group_controls(fields: dict[str, Field], controls: dict) -> list:
+    """Return rows of controls: what is typed has one of its own, a group one under its name."""
+    import ipywidgets
+
+    rows: dict[tuple[str, str], list] = {}
+    for key, field in fields.items():
+        is_typed = isinstance(controls[key], ipywidgets.Textarea)
+        rows.setdefault((field.group, key if is_typed else ""), []).append(controls[key])
+    wrapped = ipywidgets.Layout(flex_flow="row wrap", width="100%", align_items="center")
+    named = {place: [ipywidgets.Label(place[0])] if place[0] else [] for place in rows}
+    return [ipywidgets.HBox([*named[place], *row], layout=wrapped) for place, row in rows.items()]
+
+
+class Teller:
+    """Asks again whenever it is started, and shows the answers; what it was still telling ends."""
+
+    def __init__(self, ask: Callable, controls: dict, told, drawn):
+        self.ask, self.controls, self.told, self.drawn, self.task = ask, controls, told, drawn, None
+
+    def start(self, _=None) -> None:
+        self.stop()
+        values = {key: control.value for key, control in self.controls.items()}
+        self.task = asyncio.ensure_future(self.tell(values))
+
+    def stop(self, _=None) -> None:
+        if self.task:
+            self.task.cancel()
+
+    async def tell(self, values: dict) -> None:
+        """Show answer after answer, words before pictures; in between the kernel listens.
+
+        An error is told in words.
+        """
+        try:
+            answers = self.ask(**values)
+            for answer in [answers] if isinstance(answers, Answer) else answers:
+                self.told.value = tell_answer(answer)
+                await asyncio.sleep(0.001)
+            self.drawn.value = frame_image(answer)
+        except Exception as error:
+            self.told.value = f'<p role="alert">{html.escape(describe_error(error))}</p>'
+
+
+def last_of(answers: Answer | Iterator[Answer]) -> Answer:
+    return answers if isinstance(answers, Answer) else [*answers][-1]
