@@ -1,6 +1,7 @@
 """`mome demo`: a taste and the playground as local pages, live by voila, or as static files."""
 
 import json
+import time
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,7 +66,7 @@ def export_pages(runs: list, shown: str, out: Path, workers: int, scheduler: str
     from mome.runs.demo import write_static
 
     engine.build(runs, workers, scheduler)
-    print(write_static(runs, shown, out))
+    print(write_static(runs, f"Executed {time.strftime('%Y-%m-%d')}, {shown}", out))
     return 0
 
 
@@ -74,8 +75,8 @@ def serve_pages(runs: list, shown: str, folder: Path, address: str, port: int, i
     from mome.runs.serve import make_server, serve
 
     titles = {run.notebook: find_heading(Path(run.path)) for run in runs}
-    about = f"Models of {shown}. A page opens in half a minute: it starts a kernel of its own."
-    index = load_page("notebooks.html").render(about=about, titles=titles, links={})
+    note = "A page opens within half a minute: it starts a kernel of its own."
+    index = load_page("notebooks.html").render(about=f"Models of {shown}", note=note, titles=titles, links={})
 
     def tell(where: str) -> None:
         print(f"open {where}\nCtrl-C ends it", flush=True)

@@ -3,7 +3,6 @@
 import ipaddress
 import re
 import socket
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from mome.store import read_json, write_json
 TASTE, PLAYGROUND = "00_start_here", "06_playground"
 SHOWN = {"demo", "parameters", "needs"}  # tags of 00's cells that a demo keeps
 SMALL_MODELS = {"scale": "smoke", "corpus": "mini"}  # made in about a minute
-STATIC = "Static pages: what answers to typing and dragging needs a kernel, so it is missing here and its " \
-         "pictures stand alone; `mome demo` shows all of it"
+STATIC = ("Missing here is what answers when you type or drag: it needs a kernel. The pictures show it once; "
+          "`mome demo` on your own machine shows all of it.")
 
 
 def choose_models(given: dict) -> tuple[dict, str]:
@@ -86,7 +85,7 @@ def write_static(runs: list[NotebookRun], about: str, out: Path) -> Path:
 
     notebooks = {run.notebook: run.folder / "executed.ipynb" for run in runs}
     with new_folder(out) as folder:
-        write_pages(folder, make_pages(notebooks, f"{about}, {time.strftime('%Y-%m-%d')}. {STATIC}", {}))
+        write_pages(folder, make_pages(notebooks, about, {}, STATIC))
     return out.resolve() / "index.html"
 
 
