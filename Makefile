@@ -11,7 +11,7 @@ UV := $(VENV)/bin/uv pip
 CPU_TORCH := torch==$(shell sed -n 's/^torch==\([^ ;]*\).*/\1/p' requirements.txt)
 RUN := $(VENV)/bin/python -m mome run --corpus $(CORPUS)
 
-.PHONY: workbook smoke study plan test lowest lab lock docs clean
+.PHONY: workbook smoke study plan test lowest lab demo lock docs clean
 
 workbook: $(VENV)/installed
 	$(RUN) --scale $(SCALE) --seeds $(SEEDS)
@@ -40,6 +40,10 @@ lowest: $(VENV)/bin/uv
 # LAB holds options for JupyterLab, such as --no-browser.
 lab: $(VENV)/installed
 	$(VENV)/bin/mome lab -- --LabApp.default_url=/lab/tree/00_start_here.ipynb $(LAB)
+
+# DEMO holds options, such as --scale smoke --corpus mini, or --export FOLDER.
+demo: $(VENV)/installed
+	$(VENV)/bin/mome demo $(DEMO)
 
 docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict

@@ -8,7 +8,7 @@ import sys
 
 import mome
 from mome.checks import check_range, is_sentence
-from mome.cli import bench, build, bundle, export, lab, run, runs
+from mome.cli import bench, build, bundle, demo, export, lab, run, runs
 from mome.tracker import check_tracker
 
 
@@ -18,8 +18,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog="mome", description="MoME workbook: modular language models from a multilingual teacher.")
     parser.add_argument("--version", action="version", version=mome.__version__)
     commands = parser.add_subparsers(required=True)
-    for add in (run.add_run, lab.add_lab, build.add_data, build.add_train, bench.add_bench, runs.add_runs,
-                export.add_export, bundle.add_bundle):
+    for add in (run.add_run, lab.add_lab, demo.add_demo, build.add_data, build.add_train, bench.add_bench,
+                runs.add_runs, export.add_export, bundle.add_bundle):
         add(commands)
     return parser
 

@@ -14,7 +14,8 @@ from mome.runs.state import find_shell
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NAMING = """const name = panel => panel.querySelectorAll(".widget-slider").forEach(slider => slider
   .querySelector(".noUi-handle")?.setAttribute("aria-label", slider.querySelector(".widget-label").title));
-const watch = panel => new MutationObserver(() => name(panel)).observe(panel, {childList: true, subtree: true});
+const watch = panel => new MutationObserver(() => name(panel)).observe(
+  panel, {childList: true, subtree: true});
 const begin = tries => {  // this runs before its panel stands on the page, and sliders come later still
   const panel = element.closest(".mome-panel");
   panel ? (name(panel), watch(panel)) : tries && setTimeout(begin, 100, tries - 1);

@@ -81,15 +81,21 @@ def write_pages(out: Path, pages: dict[str, str]) -> Path:
     return out / "index.html"
 
 
-def make_pages(notebooks: dict[str, Path], about: str, links: dict[str, str]) -> dict[str, str]:
-    """Return {name: page} of {name: notebook}, and their "index" with `links`, {address: words}."""
+def make_pages(notebooks: dict[str, Path], about: str, links: dict[str, str],
+               note: str = "") -> dict[str, str]:
+    """Return {name: page} of {name: notebook}, and their "index" with `links`, {address: words}.
+
+    A `note` stands at the head of each.
+    """
     titles = {name: find_heading(path) for name, path in notebooks.items()}
     exporter = make_exporter()
-    pages = {name: make_page(exporter, path, titles[name], about, titles) for name, path in notebooks.items()}
-    return pages | {"index": load_page("notebooks.html").render(about=about, titles=titles, links=links)}
+    pages = {name: make_page(exporter, path, titles[name], about, titles, note)
+             for name, path in notebooks.items()}
+    told = {"about": about, "note": note, "titles": titles, "links": links}
+    return pages | {"index": load_page("notebooks.html").render(told)}
 
 
-def make_page(exporter: CellExporter, path: Path, title: str, about: str, names) -> str:
+def make_page(exporter: CellExporter, path: Path, title: str, about: str, names, note: str = "") -> str:
     """Return a notebook as a page, on which the `names` of others in its prose are links."""
     cells, _ = exporter.from_notebook_node(read_notebook(path))
     for name in names:
@@ -97,7 +103,7 @@ def make_page(exporter: CellExporter, path: Path, title: str, about: str, names)
         cells = cells.replace(f'<a href="{name}.ipynb', f'<a href="{name}.html')
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight")
                    for style in ("default", "github-dark"))
-    return load_page("notebook.html").render(title=title, about=about, cells=Markup(cells),
+    return load_page("notebook.html").render(title=title, about=about, note=note, cells=Markup(cells),
                                              light=Markup(light), dark=Markup(dark))
 
 
