@@ -28,7 +28,7 @@ class Answer:
 def tell_answer(answer: Answer) -> str:
     """Return words and page as HTML; a screen reader tells the words whenever they change."""
     words = html.escape(answer.words)
-    return f'<p role="status" style="line-height:1.5;margin:.3em 0">{words}</p>{answer.page}'
+    return f'<p role="status" style="line-height:1.5;margin:.3em 0">{words}</p>{fit(answer.page)}'
 
 
 def frame_image(answer: Answer) -> str:
@@ -40,7 +40,12 @@ def frame_image(answer: Answer) -> str:
     # On a narrower page it scrolls, as letters must stay large enough to be read.
     look = f"width:{width}px;max-width:max(100%,{0.6 * width:.0f}px)"
     image = f'<img alt="{words}" style="{look}" src="data:image/png;base64,{b64encode(content).decode()}">'
-    return f'<div style="overflow-x:auto">{image}</div>'
+    return fit(image)
+
+
+def fit(page: str) -> str:
+    """Return HTML that is as wide as its place, and scrolls by itself where it needs more."""
+    return f'<div style="overflow-x:auto;contain:inline-size">{page}</div>' if page else ""
 
 
 def draw_image(answer: Answer) -> bytes:

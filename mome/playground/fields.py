@@ -39,7 +39,7 @@ def make_widget(field: Field):
         limits = {"min": field.low, "max": field.high, "step": field.step}
         limits["tooltip"] = f"{field.group}: {field.label}" if field.group else field.label
         kind = ipywidgets.IntSlider if isinstance(field.value, int) else ipywidgets.FloatSlider
-        standing = ipywidgets.Layout(height="12em", width="5.5em")
+        standing = ipywidgets.Layout(height="12em", width="4.6em")
         return kind(orientation="vertical" if field.upright else "horizontal",
                     layout=standing if field.upright else wide, **limits, **shown)
     return ipywidgets.Textarea(rows=3, layout=ipywidgets.Layout(width="100%"), **shown)

@@ -58,7 +58,7 @@ def make_panel(name: str, ask: Callable, fields: dict[str, Field], button: str =
     import ipywidgets
 
     controls = {key: make_widget(field) for key, field in fields.items()}
-    told, drawn = (ipywidgets.HTML(layout=ipywidgets.Layout(width="100%")) for _ in range(2))
+    told, drawn = (ipywidgets.HTML(layout=ipywidgets.Layout(width="auto")) for _ in range(2))
     teller = Teller(ask, controls, told, drawn)
     if button:
         start, stop = ipywidgets.Button(description=button), ipywidgets.Button(description="Stop")
@@ -85,7 +85,8 @@ def group_controls(fields: dict[str, Field], controls: dict) -> list:
         is_typed = isinstance(controls[key], ipywidgets.Textarea)
         rows.setdefault((field.group, key if is_typed else ""), []).append(controls[key])
     wrapped = ipywidgets.Layout(flex_flow="row wrap", width="100%", align_items="center")
-    named = {place: [ipywidgets.Label(place[0])] if place[0] else [] for place in rows}
+    line = ipywidgets.Layout(width="100%")
+    named = {place: [ipywidgets.Label(place[0], layout=line)] if place[0] else [] for place in rows}
     return [ipywidgets.HBox([*named[place], *row], layout=wrapped) for place, row in rows.items()]
 
 
