@@ -195,6 +195,17 @@ def wait_until_still(panel, before: str = "", seconds: float = 20) -> str:
     raise AssertionError(f"the answer goes on changing after {seconds} s: {answer[-200:]}")
 
 
+def list_clipped(panel) -> list[str]:
+    """Return what stands beyond the panel's right edge, but for what can be scrolled to within the panel."""
+    return panel.evaluate("""panel => {
+      const edge = panel.getBoundingClientRect().right + 1, own = panel.querySelector(".mome-answer");
+      const scrolls = node => node !== panel && node !== own && (
+        ["auto", "scroll"].includes(getComputedStyle(node).overflowX) || scrolls(node.parentElement));
+      return [...panel.querySelectorAll("*")].filter(node => node.getBoundingClientRect().right > edge
+        && !scrolls(node.parentElement)).map(node => `${node.tagName} ${node.className}: ${node.textContent.slice(0, 40)}`);
+    }""")
+
+
 def list_unreachable(panel) -> list[str]:
     """Return the controls that Tab does not reach from the first one, and those without a name."""
     controls = [node for node in panel.locator("textarea, input, select, button, [role=slider]").all()
