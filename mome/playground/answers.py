@@ -37,7 +37,8 @@ def frame_image(answer: Answer) -> str:
         return ""
     content, words = draw_image(answer), html.escape(answer.words)
     width = int.from_bytes(content[16:20], "big")
-    look = f"width:{width}px;max-width:max(100%,{0.6 * width:.0f}px)"  # narrower, it scrolls: letters are read
+    # On a narrower page it scrolls, as letters must stay large enough to be read.
+    look = f"width:{width}px;max-width:max(100%,{0.6 * width:.0f}px)"
     image = f'<img alt="{words}" style="{look}" src="data:image/png;base64,{b64encode(content).decode()}">'
     return f'<div style="overflow-x:auto">{image}</div>'
 

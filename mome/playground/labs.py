@@ -38,7 +38,8 @@ def answer_losses(words: list[str]) -> Callable:
         of_kd = pulls.drop(HARD)
         loss, word = of_kd.abs().stack().idxmax()
         way = "up" if of_kd.loc[loss, word] > 0 else "down"
-        said = (f"The strongest pull is that of {loss}: the student's {word!r} goes {way}. Forward KL is "
+        said = (f"The strongest pull is that of {loss.replace('_', ' ')}: the student's {word!r} goes {way}. "
+                f"Forward KL is "
                 f"{losses['forward_kl']:.2f} nats, reverse KL {losses['reverse_kl']:.2f}: ")
         said += ("what the teacher expects and the student does not costs more than the reverse."
                  if losses["forward_kl"] > losses["reverse_kl"] else
@@ -70,7 +71,7 @@ def alpha_fields() -> dict[str, Field]:
     return {**{f"{term}_{when}": Field(when, value, low=0.0, high=10.0, step=0.1, group=f"loss, {name}")
                for term, (name, values) in curves.items()
                for when, value in zip(("start", "middle", "end"), values, strict=True)},
-            "noise": Field("wobble of both", 0.1, low=0.0, high=1.0, step=0.05, group="both"),
+            "noise": Field("wobble", 0.0, low=0.0, high=1.0, step=0.05, group="both"),
             "pull": Field("pull of CE over KD", 2.0, low=0.2, high=5.0, step=0.1, group="both")}
 
 

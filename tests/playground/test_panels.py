@@ -1,0 +1,163 @@
+import asyncio
+import json
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import pytest
+
+from mome.playground import panels
+from mome.playground.answers import Answer
+from mome.playground.fields import LONGEST_TEXT, Field, clean_text, make_widget
+from mome.runs.drawing import describe_plot, draw_plot
+
+FIELDS = [Field("typed", "some text"), Field("choice", "b", ("a", "b")),
+          Field("named", "fr", (("French", "fr"),)),
+          Field("switch", True), Field("whole", 3, low=1, high=9, step=1),
+          Field("upright", 0.5, low=0.0, high=1.0, step=0.1, upright=True)]
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.label)
+def test_a_widget_has_its_fields_label_and_first_value(field):
+    widget = make_widget(field)
+    assert (widget.value, widget.description) == (field.value, field.label)
+
+
+def test_what_is_read_of_a_text_is_its_beginning_as_utf_8_can_hold_it():
+    assert clean_text("é\ud800\x00") == "é?\x00"
+    assert clean_text("é" * 2 * LONGEST_TEXT) == "é" * LONGEST_TEXT
+
+
+class Fake:
+    """A run that keeps what it is shown."""
+
+    def __init__(self):
+        self.shown = []
+
+    def figure(self, name, caption, plot, *arguments, **options):
+        draw_plot(describe_plot(plot, arguments, options))
+        plt.close("all")
+        self.shown.append((name, caption))
+
+
+def count(to):
+    for number in range(1, to + 1):
+        yield Answer(f"at <{number}>", page=f"<b>{number}</b>")
+
+
+def test_outside_of_a_page_a_panel_is_its_last_answer_to_the_first_values():
+    from mome.figures.playground import plot_pages
+
+    run = Fake()
+    ask = lambda words: iter([Answer("no"), Answer(words, plot_pages, ("a prompt", {"en": words}))])  # noqa: E731
+    assert panels.show_panel(run, "writing", ask, {"words": Field("words", "yes")}).words == "yes"
+    assert run.shown == [("writing", "yes")]
+
+
+@pytest.fixture
+def page(monkeypatch):
+    """A kernel that keeps what is displayed."""
+    shown = []
+    monkeypatch.setattr(panels, "find_shell", lambda: SimpleNamespace())
+    import IPython.display
+
+    monkeypatch.setattr(IPython.display, "display", lambda data, **_: shown.append((data, {})))
+    monkeypatch.setattr(IPython.display, "publish_display_data",
+                        lambda data, metadata: shown.append((data, metadata)))
+    monkeypatch.delenv("MOME_BATCH", raising=False)
+    return shown
+
+
+def test_a_live_panel_is_marked_and_says_in_words_what_a_saved_notebook_shows_of_it(page):
+    async def show():
+        fields = {"to": Field("to", 2, high=4, step=1)}
+        panels.show_panel(Fake(), "router", lambda to: Answer(f"{to}"), fields)
+
+    asyncio.run(show())
+    data, metadata = page[-1]
+    assert metadata == {"mome": {"panel": "router"}}
+    assert panels.WIDGET in data
+    assert panels.HINT in data["text/html"]
+    json.dumps(data)
+
+
+def test_under_a_command_a_panel_has_no_widgets(page, monkeypatch):
+    monkeypatch.setenv("MOME_BATCH", "1")
+    panels.show_panel(Fake(), "router", count, {"to": Field("to", 2, high=4, step=1)})
+    assert [metadata for _, metadata in page] == [{}]  # the page of the answer, and nothing else
+
+
+def find(box, kind):
+    return [box] * isinstance(box, kind) + [
+        part for child in getattr(box, "children", ()) for part in find(child, kind)]
+
+
+def live(fields, ask, button=""):
+    import ipywidgets
+
+    box = panels.make_panel("router", ask, fields, button)
+    told, drawn = find(box, ipywidgets.HTML)
+    return box, told, drawn
+
+
+def test_a_change_is_answered_and_what_was_being_told_ends():
+    import ipywidgets
+
+    async def play():
+        box, told, _ = live({"to": Field("to", 1, low=1, high=9_999, step=1)}, count)
+        await asyncio.sleep(0.05)
+        first = told.value
+        slider, = find(box, ipywidgets.IntSlider)
+        slider.value = 9_999
+        await asyncio.sleep(0.05)
+        middle, slider.value = told.value, 2
+        await asyncio.sleep(0.2)
+        return first, middle, told.value
+
+    first, middle, end = asyncio.run(play())
+    assert "at &lt;1&gt;" in first
+    assert middle not in (first, end)
+    assert "at &lt;2&gt;" in end
+
+
+def test_a_button_starts_and_another_stops_what_is_told_step_by_step():
+    import ipywidgets
+
+    async def play():
+        box, told, _ = live({"to": Field("to", 9_999, low=1, high=9_999, step=1)}, count, "Write")
+        start, stop = find(box, ipywidgets.Button)
+        assert (start.description, stop.description, told.value) == ("Write", "Stop", "")
+        start.click()
+        await asyncio.sleep(0.05)
+        stop.click()
+        await asyncio.sleep(0.02)
+        stopped = told.value
+        await asyncio.sleep(0.05)
+        return stopped, told.value
+
+    stopped, later = asyncio.run(play())
+    assert "<b>" in stopped
+    assert stopped == later
+
+
+def test_an_error_is_a_sentence_on_the_page_and_markup_in_it_is_text():
+    def fail(to):
+        raise KeyError("<script>")
+
+    async def play():
+        _, told, _ = live({"to": Field("to", 1, high=2, step=1)}, fail)
+        await asyncio.sleep(0.05)
+        return told.value
+
+    told = asyncio.run(play())
+    assert 'role="alert"' in told
+    assert "&lt;script&gt;" in told
+    assert "<script>" not in told
+
+
+def test_a_typed_text_has_a_row_of_its_own_and_a_group_its_name():
+    import ipywidgets
+
+    fields = {"text": Field("text", ""), **{name: Field(name, True, group="both") for name in "ab"}}
+    rows = panels.group_controls(fields, {name: make_widget(field) for name, field in fields.items()})
+    assert [len(row.children) for row in rows] == [1, 3]
+    assert find(rows[1], ipywidgets.Label)[0].value == "both"
