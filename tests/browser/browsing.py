@@ -4,14 +4,12 @@ import json
 import os
 import re
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
 
 import mome
 from mome.cli.lab import SAVED
@@ -50,52 +48,49 @@ def open_browser():
 
 
 @contextmanager
-def serve(words: list[str], folder: Path, port: int, **environment):
-    """Run `python -m WORDS` until it answers on the port, without the user's settings; end it after."""
+def serve(words: list[str], folder: Path, home: Path):
+    """Run `python -m WORDS` without the user's settings; yield the address that it tells, then end it."""
+    folder.mkdir(parents=True, exist_ok=True)
     own = {name: str(folder / name.lower()) for name in (
         "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR",
         "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")}
-    paths = {"PYTHONPATH": str(Path(mome.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    given = {"MOME_HOME": str(home), "PYTHONPATH": str(Path(mome.__file__).parents[1]),
+             "OMP_NUM_THREADS": "1"}
     log = folder / "server.log"
     with open(log, "w") as said:
-        server = subprocess.Popen([sys.executable, "-m", *words], env=os.environ | own | paths | environment,
+        server = subprocess.Popen([sys.executable, "-m", *words], env=os.environ | own | given,
                                   stdout=said, stderr=said, stdin=subprocess.DEVNULL)
     try:
-        wait_for_answer(port, server, log)
-        yield f"http://127.0.0.1:{port}"
+        yield wait_for_address(server, log)
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT if "demo" in words else signal.SIGTERM)
         server.wait(30)
 
 
-def wait_for_answer(port: int, server: subprocess.Popen, log: Path) -> None:
+def wait_for_address(server: subprocess.Popen, log: Path) -> str:
     for _ in range(SECONDS * 10):
-        assert server.poll() is None, log.read_text()[-3000:]
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5).close()
-            return
-        except (URLError, ConnectionError) as error:
-            if hasattr(error, "code"):  # it refuses, so it is there
-                return
+        said = log.read_text()
+        if found := re.search(r"http://127\.0\.0\.1:\d+/\S*token=\S+", said):
+            return found[0].replace("...", TOKEN)  # Jupyter does not tell a token that it was given
+        assert server.poll() is None, said[-3000:]
         time.sleep(0.1)
-    raise AssertionError(f"nothing answers on port {port}: {log.read_text()[-3000:]}")
-
-
-def find_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    raise AssertionError(f"no address is told: {said[-3000:]}")
 
 
 def serve_lab(notebooks: Path, folder: Path, home: Path):
-    """Return a context of JupyterLab on a folder of notebooks: its address, without the token."""
-    port, settings = find_port(), folder / "settings"
+    """Return a context of JupyterLab, with a token, on a folder of notebooks: its address."""
+    settings = folder / "settings"
     settings.mkdir(parents=True, exist_ok=True)
     (settings / "overrides.json").write_text(json.dumps(SETTINGS))
-    words = ["jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
-             f"--IdentityProvider.token={TOKEN}", f"--LabApp.app_settings_dir={settings}", SAVED,
-             str(notebooks)]
-    return serve(words, folder, port, MOME_HOME=str(home))
+    words = ["jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", SAVED,
+             f"--IdentityProvider.token={TOKEN}", f"--LabApp.app_settings_dir={settings}", str(notebooks)]
+    return serve(words, folder, home)
+
+
+def serve_demo(folder: Path, home: Path, **parameters):
+    """Return a context of `mome demo` with these parameters: its address, with the token."""
+    given = [word for name, value in parameters.items() for word in ("-p", f"{name}={json.dumps(value)}")]
+    return serve(["mome", "demo", "--no-browser", *given], folder, home)
 
 
 def copy_notebook(path: Path, folder: Path, **parameters) -> Path:
@@ -113,8 +108,15 @@ def copy_notebook(path: Path, folder: Path, **parameters) -> Path:
 
 
 def open_notebook(page, lab: str, name: str) -> None:
-    page.goto(f"{lab}/lab/tree/{name}?reset&token={TOKEN}")
+    page.goto(lab.replace("/lab?", f"/lab/tree/{name}?reset&"))
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=SECONDS * 1000)
+
+
+def open_playground(page, demo: str) -> None:
+    """Open 06 as a page of `mome demo`, and wait until its last panel is there."""
+    page.goto(demo.replace("/?", "/06_playground.html?"))
+    page.locator(".mome-stages .mome-answer").wait_for(timeout=SECONDS * 1000)
+    wait_until_still(page)
 
 
 def run_all(page) -> None:
@@ -141,8 +143,9 @@ def find_panel(page, name: str):
     return panel
 
 
-def answer_of(panel) -> str:
-    return panel.locator(".mome-answer").first.text_content()  # its inner text is empty while out of sight
+def read_answers(place) -> str:
+    """Return the answers in a panel or on a page; the text of what is out of sight, too."""
+    return "\n".join(place.locator(".mome-answer").all_text_contents())
 
 
 def wait_for_change(panel, before: str, seconds: float = 20) -> str:
@@ -184,12 +187,15 @@ def take_picture(page, name: str) -> None:
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
-def wait_until_still(panel, before: str = "", seconds: float = 20) -> str:
-    """Return the panel's answer, another than before where that is told, once it rests for half a second."""
-    answer = wait_for_change(panel, before, seconds) if before else answer_of(panel)
+def wait_until_still(place, before: str = "", seconds: float = 20) -> str:
+    """Return the answers in a panel or on a page, once they rest for half a second.
+
+    They have become others than `before`, where that is told.
+    """
+    answer = wait_for_change(place, before, seconds) if before else read_answers(place)
     for _ in range(int(2 * seconds)):
-        panel.page.wait_for_timeout(500)
-        last, answer = answer, answer_of(panel)
+        time.sleep(0.5)
+        last, answer = answer, read_answers(place)
         if last == answer:
             return answer
     raise AssertionError(f"the answer goes on changing after {seconds} s: {answer[-200:]}")
@@ -202,7 +208,7 @@ def list_clipped(panel) -> list[str]:
       const scrolls = node => node !== panel && node !== own && (
         ["auto", "scroll"].includes(getComputedStyle(node).overflowX) || scrolls(node.parentElement));
       return [...panel.querySelectorAll("*")].filter(node => node.getBoundingClientRect().right > edge
-        && !scrolls(node.parentElement)).map(node => `${node.tagName} ${node.className}: ${node.textContent.slice(0, 40)}`);
+        && !scrolls(node.parentElement)).map(node => `${node.tagName} ${node.textContent.slice(0, 40)}`);
     }""")
 
 

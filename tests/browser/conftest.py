@@ -48,6 +48,13 @@ def lab(small_home):
         yield address
 
 
+@pytest.fixture(scope="session")
+def demo(small_home):
+    """The address of `mome demo` on the same models, with its token."""
+    with browsing.serve_demo(small_home / "demo", small_home, **OPENED["06_playground"]) as address:
+        yield address
+
+
 @pytest.fixture(scope="module")
 def new_page(chromium):
     """A call that opens a page; at the end its pages have asked no other machine and opened no dialog."""

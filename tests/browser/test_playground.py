@@ -1,12 +1,10 @@
-"""00 and 06 as a reader uses them in JupyterLab, in a real browser."""
+"""00 and 06 as a reader uses them in JupyterLab, and 06 on a page of `mome demo`, in a real browser."""
 
 import json
 import urllib.request
 
 import pytest
 from browsing import (
-    TOKEN,
-    answer_of,
     choose,
     drag,
     find_panel,
@@ -14,6 +12,8 @@ from browsing import (
     list_errors,
     list_unreachable,
     open_notebook,
+    open_playground,
+    read_answers,
     run_all,
     take_picture,
     type_text,
@@ -23,6 +23,7 @@ from browsing import (
 
 pytestmark = pytest.mark.browser
 PANELS = ("router", "reading", "writing", "losses", "alpha", "microscope", "board", "stages")
+TYPED = ("router", "reading", "writing", "microscope")
 FRENCH = "Cliquez sur le bouton pour enregistrer le fichier dans le dossier"
 PYTHON = "def read(path):\n    return open(path).read()\n\nfor name in names:\n    print(name)\n"
 INJECTED = "script, img[onerror], svg[onload], #injected"
@@ -34,13 +35,16 @@ HOSTILE = {
             "</textarea><svg onload='window.hit = 3'>"}
 
 
-@pytest.fixture(scope="module")
-def playground(lab, new_page):
-    """A page on 06, which has run through."""
-    page = new_page()
-    open_notebook(page, lab, "06_playground.ipynb")
-    run_all(page)
-    take_picture(page, "06_lab")
+@pytest.fixture(scope="module", params=["lab", "demo"])
+def playground(request, new_page):
+    """A page on 06, which has run through: in JupyterLab, and as `mome demo` shows it."""
+    page, address = new_page(), request.getfixturevalue(request.param)
+    if request.param == "lab":
+        open_notebook(page, address, "06_playground.ipynb")
+        run_all(page)
+    else:
+        open_playground(page, address)
+    page.shown_by = request.param
     return page
 
 
@@ -61,13 +65,19 @@ def test_06_runs_through_and_shows_every_panel_as_a_picture_and_alive(playground
     assert list_errors(playground) == []
     for name in PANELS:
         panel = find_panel(playground, name)
-        assert answer_of(panel).strip() or panel.get_by_role("button", name="Write").count() == 1
+        assert read_answers(panel).strip() or panel.get_by_role("button", name="Write").count() == 1
+
+
+def test_no_other_panel_has_a_text_field_than_those_that_get_odd_text(playground):
+    fields = {name: find_panel(playground, name).locator("textarea, input[type=text]").count()
+              for name in PANELS}
+    assert {name: n for name, n in fields.items() if n} == dict.fromkeys(TYPED, 1)
 
 
 def test_the_route_follows_what_is_typed_from_french_over_a_mix_to_python(playground):
     panel, routes = find_panel(playground, "router"), []
     for text in (FRENCH, f"{FRENCH}\n{PYTHON}", PYTHON):
-        before = answer_of(panel)
+        before = read_answers(panel)
         type_text(panel, text)
         routes.append(wait_until_still(panel, before))
     assert len(set(routes)) == 3
@@ -78,7 +88,7 @@ def test_a_generation_is_written_to_its_end_and_another_one_is_stopped(playgroun
     panel = find_panel(playground, "writing")
     write, stop = (panel.get_by_role("button", name=name) for name in ("Write", "Stop"))
     type_text(panel, FRENCH)
-    before = answer_of(panel)
+    before = read_answers(panel)
     write.click()
     whole = wait_until_still(panel, before)
     answer, stopping = (each.element_handle() for each in (panel.locator(".mome-answer"), stop))
@@ -93,7 +103,7 @@ def test_a_generation_is_written_to_its_end_and_another_one_is_stopped(playgroun
 
 def test_a_slider_of_a_distribution_obeys_the_mouse_and_the_keyboard(playground):
     panel = find_panel(playground, "losses")
-    handle, seen = panel.get_by_role("slider").first, [answer_of(panel)]
+    handle, seen = panel.get_by_role("slider").first, [read_answers(panel)]
     drag(handle, down=-30)
     seen.append(wait_until_still(panel, seen[-1]))
     handle.focus()
@@ -112,30 +122,27 @@ def test_no_panel_is_wider_than_its_place(playground, width):
     playground.set_viewport_size({"width": width, "height": 900})
     for name in PANELS:
         panel = find_panel(playground, name)
-        take_picture(playground, f"06_lab_{name}_{width}")
+        take_picture(playground, f"06_{playground.shown_by}_{name}_{width}")
         assert panel.evaluate("node => node.scrollWidth <= node.clientWidth") and list_clipped(panel) == []
     playground.set_viewport_size({"width": 1280, "height": 900})
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_odd_text_gets_a_word_and_is_never_executed(playground, text):
-    for name in PANELS:
-        panel = find_panel(playground, name)
-        for field in panel.locator("textarea").all():
-            field.fill(text)
-        for button in panel.get_by_role("button", name="Write").all():
-            button.click()
-    panels = [find_panel(playground, name) for name in PANELS if
-              find_panel(playground, name).locator("textarea").count()]
-    for panel in panels:
-        assert wait_until_still(panel).strip()
-        assert panel.locator(".mome-answer").locator(INJECTED).count() == 0
+    asked = [find_panel(playground, name) for name in TYPED]
+    for panel in asked:
+        panel.locator("textarea").fill(text)
+    asked[2].get_by_role("button", name="Write").click()
+    wait_until_still(playground)
+    assert all(read_answers(panel).strip() for panel in asked)
+    assert playground.locator(".mome-answer").locator(INJECTED).count() == 0
     assert list_errors(playground) == [] and playground.evaluate("window.hit") is None
-    before = answer_of(panels[0])
-    type_text(panels[0], f"{FRENCH} {len(text)}")
-    assert wait_for_change(panels[0], before)
+    before = read_answers(asked[0])
+    type_text(asked[0], f"{FRENCH} {len(text)}")
+    assert wait_for_change(asked[0], before)
 
 
+@pytest.mark.parametrize("playground", ["lab"], indirect=True)
 def test_a_saved_notebook_opened_again_has_words_and_pictures_and_no_broken_widget(playground, lab, new_page):
     choose(playground, "File", "Save Notebook")
     playground.locator(".jp-mod-dirty").wait_for(state="detached")
@@ -154,7 +161,7 @@ def test_a_saved_notebook_opened_again_has_words_and_pictures_and_no_broken_widg
 
 def stop_kernels(lab):
     def ask(method, what):
-        request = urllib.request.Request(f"{lab}/api/kernels{what}?token={TOKEN}", method=method)
+        request = urllib.request.Request(lab.replace("/lab?", f"/api/kernels{what}?"), method=method)
         with urllib.request.urlopen(request) as answer:
             return answer.read()
 
