@@ -55,7 +55,7 @@ def press(panel, number: int) -> None:
         keyboard.type("abcdefghij"[number % 10])
     elif sliders.count():
         sliders.first.focus()
-        keyboard.press("ArrowDown" if number % 2 else "ArrowUp")
+        keyboard.press("ArrowUp" if number % 2 else "ArrowDown")
     else:
         boxes.first.click()
 
