@@ -63,6 +63,14 @@ def test_what_only_this_machine_reaches_needs_no_consent(address, is_local):
     assert demo.is_loopback(address) is is_local
 
 
+@pytest.mark.parametrize("address, host", [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("::", "pc"),
+                                           ("0.0.0.0", "pc"), ("10.0.0.1", "10.0.0.1")])
+def test_the_address_that_is_told_can_be_opened(address, host, monkeypatch):
+    serve = pytest.importorskip("mome.runs.serve")
+    monkeypatch.setattr("socket.gethostname", lambda: "pc")
+    assert serve.write_address(address, 8866, "t") == f"http://{host}:8866/?token=t"
+
+
 @pytest.mark.parametrize("given, is_there, expected", [
     ({"scale": "paper"}, False, {"scale": "paper"}), ({"corpus": "mini"}, False, {"corpus": "mini"}),
     ({"languages": ["en", "fr"]}, True, {"languages": ["en", "fr"]}), ({}, False, MINI),
@@ -122,7 +130,7 @@ def test_static_pages_say_what_is_missing_and_need_no_network(tmp_path):
     for path in index.parent.iterdir():
         page = path.read_text()
         assert "Missing here" in page and "Executed today" in page and "default-src 'none'" in page
-        assert not re.search(r"<script|<link|src=.?http|\.ipynb", page), path
+        assert not re.search(r"<script|<link|src=.?http|\.ipynb|start_run|highlight\W+>", page), path
 
 
 def make_run(folder, notebook):
