@@ -89,9 +89,8 @@ def write_static(runs: list[NotebookRun], about: str, out: Path) -> Path:
     notebooks = {run.notebook: run.folder / "shown.ipynb" for run in runs}
     for path in notebooks.values():
         notebook = read_json(path.with_name("executed.ipynb"))
-        for cell in notebook["cells"]:
-            cell["metadata"]["transient"] = {"remove_source": True}
-            cell["source"] = cell["source"] if cell["cell_type"] == "markdown" else ""
+        for cell in (cell for cell in notebook["cells"] if cell["cell_type"] == "code"):
+            cell["source"], cell["metadata"]["transient"] = "", {"remove_source": True}
         write_json(path, notebook)
     with new_folder(out) as folder:
         write_pages(folder, make_pages(notebooks, about, {}, STATIC))

@@ -127,6 +127,7 @@ def test_static_pages_say_what_is_missing_and_need_no_network(tmp_path):
     index = demo.write_static(runs, "Executed today", tmp_path / "out")
     assert {path.name for path in index.parent.iterdir()} == {
         "index.html", "00_start_here.html", "06_playground.html"}
+    assert "smallest modular model" in (index.parent / "00_start_here.html").read_text()
     for path in index.parent.iterdir():
         page = path.read_text()
         assert "Missing here" in page and "Executed today" in page and "default-src 'none'" in page
