@@ -71,6 +71,7 @@ def export_pages(runs: list, shown: str, out: Path, workers: int, scheduler: str
 
 
 def serve_pages(runs: list, shown: str, folder: Path, address: str, port: int, is_opened: bool) -> None:
+    from mome.runs.demo import is_loopback
     from mome.runs.report import find_heading, load_page
     from mome.runs.serve import make_server, serve
 
@@ -79,7 +80,8 @@ def serve_pages(runs: list, shown: str, folder: Path, address: str, port: int, i
     index = load_page("notebooks.html").render(about=f"Models of {shown}", note=note, titles=titles, links={})
 
     def tell(where: str) -> None:
-        print(f"open {where}\nCtrl-C ends it", flush=True)
+        others = "" if is_loopback(address) else "; others may reach it, unencrypted: whoever has it sees all"
+        print(f"open {where}{others}\nCtrl-C ends it", flush=True)
         if is_opened:
             webbrowser.open(where)
 

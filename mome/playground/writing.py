@@ -130,12 +130,13 @@ def answer_stages(arms: dict[str, list], scores: dict[str, pd.DataFrame], prompt
         model, told = opened[arm, number], {}
         if hasattr(model, "experts"):
             told = {"expert_index": torch.tensor([model.config.languages.index(language)])}
-        limit = model.config.max_position_embeddings - length
-        ids, _ = read_ids(tokenizer, prompts[language], limit, with_start=True)
+        context = model.config.max_position_embeddings
+        ids, _ = read_ids(tokenizer, prompts[language], context // 2, with_start=True)
         rows = torch.tensor([ids], device=model.device)
         words = tell_stage(arm, matrix, number, language)
         texts = {language: ""}
-        for texts in read_streams(tokenizer, [language], stream_tokens(model, rows, length, **told)):
+        written = stream_tokens(model, rows, min(length, context - len(ids)), **told)
+        for texts in read_streams(tokenizer, [language], written):
             yield Answer(words, page=frame_texts(prompts[language], texts))
         yield Answer(words, figures.plot_stage_text, (matrix, number, language, prompts[language],
                      texts[language]), page=frame_texts(prompts[language], texts))

@@ -21,7 +21,7 @@ TASTE, PLAYGROUND = "00_start_here", "06_playground"
 SHOWN = {"demo", "parameters", "needs"}  # tags of 00's cells that a demo keeps
 SMALL_MODELS = {"scale": "smoke", "corpus": "mini"}  # made in about a minute
 STATIC = ("Missing here is what answers when you type or drag: it needs a kernel. The pictures show it once; "
-          "`mome demo` on your own machine shows all of it.")
+          "the command mome demo shows all of it on your own machine.")
 
 
 def choose_models(given: dict) -> tuple[dict, str]:
@@ -38,13 +38,13 @@ def choose_models(given: dict) -> tuple[dict, str]:
     if values["corpus"] == "auto":  # which without one in the store would ask the network
         is_found = find_newest(("help", "wiki40b"), values["languages"], scale, as_stored=True) is not None
     if is_found and not make_plan(read_needs(path, values)).missing:
-        return given, "all of it is in the store"
+        return given, "what the playground needs is in the store"
     return given | SMALL_MODELS, "small ones, as the store lacks some of the usual; --scale names others"
 
 
 def plan_demo(parameters: dict, folder: Path) -> list[NotebookRun]:
-    """Write the copies into `folder/pages` and return a run of each, into `folder/runs`, needs declared."""
-    return plan_run([str(path) for path in copy_notebooks(folder / "pages")], parameters, folder / "runs")
+    """Write the copies into `folder/pages` and return a run of each, into `folder/demo`, needs declared."""
+    return plan_run([str(path) for path in copy_notebooks(folder / "pages")], parameters, folder / "demo")
 
 
 def copy_notebooks(folder: Path) -> list[Path]:
@@ -80,10 +80,18 @@ def describe_models(values: dict) -> str:
 
 
 def write_static(runs: list[NotebookRun], about: str, out: Path) -> Path:
-    """Write the executed runs as pages with an index into the new folder `out`; return the index."""
+    """Write the executed runs as pages with an index into the new folder `out`; return the index.
+
+    As on the live pages, code is not shown: its first cell would tell where this user's temporary files lie.
+    """
     from mome.runs.render import make_pages, write_pages  # nbconvert, which the rest can do without
 
-    notebooks = {run.notebook: run.folder / "executed.ipynb" for run in runs}
+    notebooks = {run.notebook: run.folder / "shown.ipynb" for run in runs}
+    for path in notebooks.values():
+        notebook = read_json(path.with_name("executed.ipynb"))
+        for cell in (cell for cell in notebook["cells"] if cell["cell_type"] == "code"):
+            cell["source"], cell["metadata"]["transient"] = "", {"remove_source": True}
+        write_json(path, notebook)
     with new_folder(out) as folder:
         write_pages(folder, make_pages(notebooks, about, {}, STATIC))
     return out.resolve() / "index.html"

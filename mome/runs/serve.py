@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -146,6 +147,7 @@ def serve(server: DemoServer, tell: Callable[[str], None]) -> None:
 
 
 def write_address(address: str, port: int, token: str) -> str:
-    """Return the address of the pages for a browser."""
-    host = f"[{address}]" if ":" in address else address
+    """Return the address of the pages for a browser; of a server on all addresses by the machine's name."""
+    host = socket.gethostname() if address in ("0.0.0.0", "::") else address
+    host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{port}/?token={token}"
