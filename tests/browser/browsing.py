@@ -121,7 +121,7 @@ def open_playground(page, demo: str) -> None:
 
 def run_all(page) -> None:
     """Choose "Run All Cells" in the menu, and wait for the end."""
-    page.wait_for_function(IS_QUIET, timeout=SECONDS * 1000)
+    page.wait_for_function(IS_QUIET, timeout=SECONDS * 1000, polling=200)
     choose(page, "Run", "Run All Cells")
     page.locator(".jp-InputPrompt", has_text="[1]").first.wait_for(state="attached", timeout=SECONDS * 1000)
     wait_until_idle(page)
@@ -133,7 +133,7 @@ def choose(page, menu: str, entry: str) -> None:
 
 
 def wait_until_idle(page, seconds: float = SECONDS) -> None:
-    page.wait_for_function(IS_QUIET, timeout=seconds * 1000)
+    page.wait_for_function(IS_QUIET, timeout=seconds * 1000, polling=200)
 
 
 def find_panel(page, name: str):
@@ -152,7 +152,7 @@ def wait_for_change(panel, before: str, seconds: float = 20) -> str:
     """Return the panel's answer as soon as it is another one than before."""
     answer = panel.locator(".mome-answer").first.element_handle()
     panel.page.wait_for_function("([node, before]) => node.isConnected && node.textContent !== before",
-                                 arg=[answer, before], timeout=seconds * 1000)
+                                 arg=[answer, before], timeout=seconds * 1000, polling=50)
     return answer.text_content()
 
 

@@ -58,7 +58,8 @@ def demo(small_home):
 @pytest.fixture(scope="module")
 def new_page(chromium):
     """A call that opens a page; at the end its pages have asked no other machine and opened no dialog."""
-    asked, context = [], chromium.new_context(viewport={"width": 1280, "height": 900})
+    asked, context = [], chromium.new_context(
+        viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     context.set_default_timeout(20_000)
     context.on("request", lambda request: asked.append(request.url))
     context.on("dialog", lambda dialog: asked.append(f"a dialog: {dialog.message}") or dialog.dismiss())

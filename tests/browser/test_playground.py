@@ -24,8 +24,8 @@ from browsing import (
 pytestmark = pytest.mark.browser
 PANELS = ("router", "reading", "writing", "losses", "alpha", "microscope", "board", "stages")
 TYPED = ("router", "reading", "writing", "microscope")
-FRENCH = "Cliquez sur le bouton pour enregistrer le fichier dans le dossier"
-PYTHON = "def read(path):\n    return open(path).read()\n\nfor name in names:\n    print(name)\n"
+FRENCH = "Cliquez sur le bouton"
+PYTHON = "def read(path): return open(path)"
 INJECTED = "script, img[onerror], svg[onload], #injected"
 HOSTILE = {
     "nothing": "", "blanks": " \n\t ", "a megabyte": "le bouton " * 100_000,
@@ -76,7 +76,7 @@ def test_no_other_panel_has_a_text_field_than_those_that_get_odd_text(playground
 
 def test_the_route_follows_what_is_typed_from_french_over_a_mix_to_python(playground):
     panel, routes = find_panel(playground, "router"), []
-    for text in (FRENCH, f"{FRENCH}\n{PYTHON}", PYTHON):
+    for text in (FRENCH, f"{FRENCH} {PYTHON}", PYTHON):
         before = read_answers(panel)
         type_text(panel, text)
         routes.append(wait_until_still(panel, before))
@@ -138,7 +138,7 @@ def test_odd_text_gets_a_word_and_is_never_executed(playground, text):
     assert playground.locator(".mome-answer").locator(INJECTED).count() == 0
     assert list_errors(playground) == [] and playground.evaluate("window.hit") is None
     before = read_answers(asked[0])
-    type_text(asked[0], f"{FRENCH} {len(text)}")
+    type_text(asked[0], f"le {len(text)}")
     assert wait_for_change(asked[0], before)
 
 
