@@ -8,7 +8,7 @@ from mome.engine import build_here
 from mome.runs.needs import read_needs
 from mome.runs.parameters import check_parameters
 
-LANGUAGES = ["en", "fr", "py"]
+LANGUAGES = ["fr", "py"]
 SMALL = {"vocab_size": 600, "context": 64, "tokens_per_language": 9_000, "teacher_tokens": 8_000,
          "student_tokens": 4_200, "evaluation_rows": 8, "curve_rows": 4, "router_rows": 150,
          "targets_per_token": 8}
