@@ -153,7 +153,7 @@ def test_a_saved_notebook_opened_again_has_words_and_pictures_and_no_broken_widg
     page = new_page()
     open_notebook(page, lab, "06_playground.ipynb")
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
-    for seen in (page.locator(".jp-OutputArea-output img[alt]"), page.get_by_text(HINT)):  # in place of panels
+    for seen in (page.locator(".jp-OutputArea-output img[alt]"), page.get_by_text(HINT)):
         seen.nth(len(PANELS) - 1).wait_for(state="attached")
     assert list_errors(page) == [] and page.locator(".mome-panel").count() == 0
     for output in page.locator(".jp-OutputArea-output").all():
