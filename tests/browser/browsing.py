@@ -15,7 +15,7 @@ import mome
 from mome.cli.lab import SAVED
 
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
-TOKEN, SECONDS = "letmein", 60  # the longest wait for a kernel
+TOKEN, SECONDS = "letmein", 120  # the longest wait for a kernel
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 OFFLINE = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 # Quiet for half a second: no cell waits or runs, and the kernel says that it is idle.
@@ -120,14 +120,19 @@ def open_playground(page, demo: str) -> None:
 
 
 def run_all(page) -> None:
-    """Choose "Run All Cells" in the menu, and wait for the end."""
     wait_until_idle(page)
+    start_all(page)
+    wait_until_idle(page)
+
+
+def start_all(page) -> None:
+    """Choose "Run All Cells" in the menu until a cell waits or has run."""
     started = page.locator(".jp-InputPrompt", has_text=re.compile(r"\[[*\d]"))
     for _ in range(3):  # a choice in the moment in which the kernel comes is lost
         choose(page, "Run", "Run All Cells")
         for _ in range(50):
             if started.count():
-                return wait_until_idle(page)
+                return
             page.wait_for_timeout(100)
     raise AssertionError(f"nothing runs: {page.locator('body').aria_snapshot()[-3000:]}")
 

@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import yaml
 from browsing import (
-    choose,
     copy_notebook,
     find_panel,
     open_browser,
     open_notebook,
     serve_lab,
+    start_all,
     wait_until_still,
 )
 
@@ -83,7 +83,7 @@ def open_and_measure(page, lab: str, names: list[str], times: int) -> None:
     print(f"JupyterLab shows 06 after {time.perf_counter() - started:.1f} s", flush=True)
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=60_000)
     started = time.perf_counter()
-    choose(page, "Run", "Run All Cells")
+    start_all(page)
     page.wait_for_function(FIRST, timeout=600_000)
     print(f"its first figure after {time.perf_counter() - started:.1f} s", flush=True)
     page.wait_for_function(DONE, timeout=600_000)
