@@ -2,12 +2,11 @@
 
 import asyncio
 import gc
-import html
 from collections.abc import Callable, Iterator
 
 from mome.checks import describe_error
 from mome.config import is_batch
-from mome.playground.answers import Answer, frame_image, tell_answer
+from mome.playground.answers import Answer, fit, frame_image, tell_words
 from mome.playground.fields import Field, make_widget
 from mome.runs.state import find_shell
 
@@ -58,20 +57,20 @@ def make_panel(name: str, ask: Callable, fields: dict[str, Field], button: str =
     import ipywidgets
 
     controls = {key: make_widget(field) for key, field in fields.items()}
-    told, drawn = (ipywidgets.HTML(layout=ipywidgets.Layout(width="auto")) for _ in range(2))
-    teller = Teller(ask, controls, told, drawn)
+    shown = [ipywidgets.HTML(layout=ipywidgets.Layout(width="auto")) for _ in range(3)]
+    teller = Teller(ask, controls, *shown)
     if button:
         start, stop = ipywidgets.Button(description=button), ipywidgets.Button(description="Stop")
         start.on_click(teller.start)
         stop.on_click(teller.stop)
         rows = [*group_controls(fields, controls), ipywidgets.HBox([start, stop])]
+        shown[0].value = tell_words(f"Press {button!r} to begin.")
     else:
         for control in controls.values():
             control.observe(teller.start, "value")
         rows = group_controls(fields, controls)
         teller.start()
-    shown = ipywidgets.VBox([told, drawn]).add_class("mome-answer")
-    box = ipywidgets.VBox([*rows, shown, name_sliders()],
+    box = ipywidgets.VBox([*rows, ipywidgets.VBox(shown).add_class("mome-answer"), name_sliders()],
                           layout=ipywidgets.Layout(width="100%", overflow="hidden"))
     return box.add_class("mome-panel").add_class(f"mome-{name}")
 
@@ -101,8 +100,9 @@ def name_sliders():
 class Teller:
     """Asks again whenever it is started, and shows the answers; what it was still telling ends."""
 
-    def __init__(self, ask: Callable, controls: dict, told, drawn):
-        self.ask, self.controls, self.told, self.drawn, self.task = ask, controls, told, drawn, None
+    def __init__(self, ask: Callable, controls: dict, words, page, picture):
+        self.ask, self.controls, self.task = ask, controls, None
+        self.words, self.page, self.picture = words, page, picture
 
     def start(self, _=None) -> None:
         self.stop()
@@ -121,11 +121,11 @@ class Teller:
         try:
             answers = self.ask(**values)
             for answer in [answers] if isinstance(answers, Answer) else answers:
-                self.told.value = tell_answer(answer)
+                self.words.value, self.page.value = tell_words(answer.words), fit(answer.page)
                 await asyncio.sleep(0.001)
-            self.drawn.value = frame_image(answer)
+            self.picture.value = frame_image(answer)
         except Exception as error:
-            self.told.value = f'<p role="alert">{html.escape(describe_error(error))}</p>'
+            self.words.value = tell_words(describe_error(error), "alert")
 
 
 def last_of(answers: Answer | Iterator[Answer]) -> Answer:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mome.playground import reading, writing
-from mome.playground.answers import Answer, frame_image, tell_answer
+from mome.playground.answers import Answer, fit, frame_image, tell_words
 from mome.playground.fields import LONGEST_TEXT
 
 
@@ -83,7 +83,7 @@ def test_any_text_is_answered_in_words_and_shown_as_text(hostile, model, data):
                 text, writing.EACH, 0.7, 0.9, 3, 0, True))}
     for name, ask in asks.items():
         answer = ask(hostile)
-        page = tell_answer(answer) + frame_image(answer)
+        page = tell_words(answer.words) + fit(answer.page) + frame_image(answer)
         assert answer.words, name
         assert not re.search(r"<(?!/?(p|div|bdi|span|br|b|img|figure)\b)", page), name
         assert not re.search(r"<img(?! alt=)|onerror=.(?!quot)", page), name
