@@ -38,7 +38,7 @@ def demo_command(address: str, port: int, public: bool, browser: bool, export: s
     from mome.runs.record import note_needs
 
     if export:
-        check_out(Path(export).expanduser())
+        check_out(Path(export).expanduser(), "export")
     else:
         check_range("port", port, 1, 65535, whole=True)
         check_address(address, public)
@@ -62,7 +62,7 @@ def demo_command(address: str, port: int, public: bool, browser: bool, export: s
 
 
 def export_pages(runs: list, shown: str, out: Path, workers: int, scheduler: str) -> int:
-    """Execute both notebooks and write them as pages; the exit code says whether both were complete."""
+    """Execute both notebooks and write them as pages; return 0. Where one fails, nothing is written."""
     from mome.runs.demo import write_static
 
     engine.build(runs, workers, scheduler)
@@ -77,7 +77,8 @@ def serve_pages(runs: list, shown: str, folder: Path, address: str, port: int, i
 
     titles = {run.notebook: find_heading(Path(run.path)) for run in runs}
     note = "A page opens within half a minute: it starts a kernel of its own."
-    index = load_page("notebooks.html").render(about=f"Models of {shown}", note=note, titles=titles, links={})
+    about = f"Models of {shown}; the taste has small ones of its own"
+    index = load_page("notebooks.html").render(about=about, note=note, titles=titles, links={})
 
     def tell(where: str) -> None:
         others = "" if is_loopback(address) else "; others may reach it, unencrypted: whoever has it sees all"

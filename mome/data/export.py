@@ -51,10 +51,13 @@ def new_folder(out: Path):
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def check_out(out: Path) -> None:
-    """Raise ValueError for a file, a folder that holds something, or the working folder."""
+def check_out(out: Path, name: str = "out") -> None:
+    """Raise ValueError, beginning with `name`, for a file, a folder that holds something, or the working one.
+    """
     if out.resolve() == Path.cwd():
-        raise ValueError(f"out={str(out)!r} is the working folder; give a new folder")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"out={str(out)!r} is not empty; give a new folder, nothing is overwritten")
-    check_writable("out", out)
+        raise ValueError(f"{name}={str(out)!r} is the working folder; give a new folder")
+    if out.is_file():
+        raise ValueError(f"{name}={str(out)!r} is a file; give a new folder, nothing is overwritten")
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{name}={str(out)!r} is not empty; give a new folder, nothing is overwritten")
+    check_writable(name, out)

@@ -38,6 +38,7 @@ def cut_tokens(tokens) -> tuple[list[str], float]:
 
 
 def stand_tokens(ax: plt.Axes, places, named: list[str]) -> None:
+    """Write labels beneath the x axis, upright."""
     ax.set_xticks(places, named, rotation=90, size=8, family="monospace")
 
 
@@ -129,7 +130,7 @@ def plot_pulls(beliefs: pd.DataFrame, pulls: pd.DataFrame, losses: dict[str, flo
     left.legend(fontsize=8.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.16))
     right.imshow(pulls, cmap="PuOr_r", norm=CenteredNorm(halfrange=1), aspect="auto")
     for (row, column), value in np.ndenumerate(pulls.to_numpy()):
-        right.text(column, row, f"{value:+.2f}", ha="center", va="center", size=8.5,
+        right.text(column, row, f"{round(value, 2) + 0.0:+.2f}", ha="center", va="center", size=8.5,
                    color="white" if abs(value) > 0.62 else "black")
     right.set_xticks(range(pulls.shape[1]), [*map(style.visible, pulls.columns)])
     right.set_yticks(range(len(pulls)), [f"{name.replace('_', ' ')}  {losses[name]:.2f}"
@@ -160,12 +161,13 @@ def plot_alpha_lab(curves: pd.DataFrame, alphas: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def plot_board(here: pd.Series, whole: pd.Series, grid: pd.DataFrame, use: str) -> plt.Figure:
+def plot_board(here: pd.Series, whole: pd.Series, grid: pd.DataFrame, use: str, common: str) -> plt.Figure:
     """Bits per byte by language: as the board is set, and with all experts routed; beside them the grid.
 
-    `grid`: the table of `Switches`; its line `use`, where named, is outlined.
+    `grid`: the table of `Switches`, of which the lines with that use of the common expert are shown, and, for
+    "alone", those with it "on"; its line `use`, where named, is outlined.
     """
-    is_near = grid.common_expert == (grid[grid.use == use].common_expert.iloc[0] if use else "off")
+    is_near = grid.common_expert.isin(["on", "alone"] if common == "alone" else [common])
     table = grid[is_near].pivot_table(index="use", columns="language", values="bits_per_byte", sort=False)
     height = max(3.2, 0.9 + 0.22 * len(table))
     figure, (left, right) = start_quick(2, 10.2, height, (0.85, 0.15, 0.4, 0.55), (1.1, 1), 2.2)

@@ -57,6 +57,8 @@ def draw_image(answer: Answer) -> bytes:
     with warnings.catch_warnings():  # of letters that the font lacks: a person may type any
         warnings.filterwarnings("ignore", message="Glyph")
         figure = answer.plot(*answer.arguments, **answer.options)
-        figure.savefig(buffer, dpi=SCREEN_DPI, pil_kwargs={"compress_level": 1})  # a tenth quicker
-    plt.close(figure)
+        try:
+            figure.savefig(buffer, dpi=SCREEN_DPI, pil_kwargs={"compress_level": 1})  # a tenth quicker
+        finally:
+            plt.close(figure)
     return buffer.getvalue()

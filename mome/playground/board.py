@@ -23,11 +23,11 @@ ROUTER, TOLD = "the router chooses", "the language is told"
 WAYS = (ROUTER, TOLD, *AVERAGED)
 
 
-def board_fields(models: dict, languages: list[str]) -> dict[str, Field]:
-    """Return the board's switches: the model, an expert each, who answers, and the common expert."""
-    return {"variant": Field("Model", next(iter(models)), tuple(models)),
-            "way": Field("Who answers", ROUTER, WAYS),
-            "common": Field("Common expert", "off", ("off", "on", "alone")),
+def board_fields(models: dict, variant: str, languages: list[str]) -> dict[str, Field]:
+    """Return the board's switches: model (`variant` at first), experts, who answers, the common expert."""
+    common = "off" if models[variant].common_expert is None else "on"
+    return {"variant": Field("Model", variant, tuple(models)), "way": Field("Who answers", ROUTER, WAYS),
+            "common": Field("Common expert", common, COMMON_EXPERT_USES),
             **{f"expert_{name}": Field(language_name(name), True, group="experts there")
                for name in languages}}
 
@@ -35,30 +35,42 @@ def board_fields(models: dict, languages: list[str]) -> dict[str, Field]:
 def answer_board(models: dict, grids: dict[str, pd.DataFrame], data: PackedData, split: str) -> Callable:
     """Return a panel: a setting of the board -> its bits per byte now, and its line in the grid, if any.
 
-    models {variant: modular model}; grids {variant: the table of `Switches`}.
+    models {variant: modular model}; grids {variant: the table of `Switches`}. Beside them stands the model as
+    it was trained: all experts, the router, the common expert on where there is one.
     """
     held = {(name, common): Held(model, data, split, common) for name, model in models.items()
             for common in (COMMON_EXPERT_USES if model.common_expert is not None else ("off",))}
 
     def ask(variant: str, way: str, common: str, **experts) -> Answer:
-        there = [name for name in data.languages if experts[f"expert_{name}"]]
-        if not there:
+        there, is_alone = [name for name in data.languages if experts[f"expert_{name}"]], common == "alone"
+        if not there and not is_alone:
             return Answer("No expert is there: switch one on.")
         if (variant, common) not in held:
             return Answer(f"{variant} has no common expert: choose another model, or switch it off.")
-        if way == TOLD and common != "alone" and len(there) < len(data.languages):
+        if way == TOLD and not is_alone and len(there) < len(data.languages):
             return Answer("A text can be told its language only while all experts are there.")
-        rows = held[variant, common]
-        here, whole = rows.score(way, there), rows.score(ROUTER, data.languages)
-        use, more = find_use(grids[variant], way, common, there), here - whole
-        words = f"{variant}, {way}: {here.mean():.2f} bits per byte, mean over languages. "
-        words += (f"Most is lost on {language_name(more.idxmax())}, {more.max():.2f} more than when the "
-                  "router chooses among all. " if more.max() > 0.005 else "Nothing is lost by it. ")
+        rows, trained = held[variant, common], "off" if (variant, "on") not in held else "on"
+        here, whole = rows.score(way, there), held[variant, trained].score(ROUTER, data.languages)
+        use = find_use(grids[variant], way, common, there)
+        is_trained = (way, common, there) == (ROUTER, trained, data.languages)
+        who = "the common expert alone" if is_alone else way
+        words = f"{variant}, {who}: {here.mean():.2f} bits per byte, mean over languages. "
+        words += "Nothing is changed yet. " if is_trained else tell_loss(here - whole)
+        if way == ROUTER and not is_alone:
+            words += rows.tell_routes(there)
         words += (f"In the grid of notebook 04 this is {use!r}." if use else
                   "The grid of notebook 04 has no such line.")
-        return Answer(words, figures.plot_board, (here, whole, grids[variant], use))
+        return Answer(words, figures.plot_board, (here, whole, grids[variant], use, common))
 
     return ask
+
+
+def tell_loss(more: pd.Series) -> str:
+    """Return in words which language loses most by a setting; `more` is in bits per byte, by language."""
+    if more.max() < 0.005:
+        return "No language loses by it. "
+    return (f"Most is lost on {language_name(more.idxmax())}, {more.max():.2f} more than with all experts "
+            "and the router. ")
 
 
 class Held:
@@ -73,12 +85,22 @@ class Held:
         self.n_bytes = data.token_bytes[self.rows[:, 1:].cpu().numpy()].sum(axis=1)
         self.nats = read_with_experts(model, self.rows, common) if common != "alone" else None
 
+    def tell_routes(self, there: list[str]) -> str:
+        """Return in words who reads most texts of each language whose expert is not there."""
+        chosen = self.model.route(self.rows, None, there).cpu().numpy()
+        names, told = self.data.languages, []
+        for number, name in enumerate(names):
+            if name not in there:
+                expert = names[np.bincount(chosen[self.languages == number]).argmax()]
+                told.append(f"{language_name(name)} is now read by the {language_name(expert)} expert. ")
+        return "".join(told)
+
     def score(self, way: str, there: list[str]) -> pd.Series:
         """Return bits per byte by language, read in one way by the experts that are there."""
         names = self.data.languages
         if self.common == "alone" or AVERAGED.get(way) in ("hidden", "logits"):
-            forward = use_forward(allowed_experts=there, common_expert=self.common,
-                                  average_experts=AVERAGED.get(way) if self.common != "alone" else None)
+            forward = use_forward(common_expert="alone") if self.common == "alone" else use_forward(
+                allowed_experts=there, common_expert=self.common, average_experts=AVERAGED[way])
             nats = score_model(self.model, forward, self.data, self.split, ROWS).nats.to_numpy()
         elif way in AVERAGED:
             nats = mix_by_evidence(self.nats[[names.index(name) for name in there]]).sum(axis=1)
@@ -107,6 +129,7 @@ def find_use(grid: pd.DataFrame, way: str, common: str, there: list[str]) -> str
         same = grid.common_expert == "alone"
     else:
         router = "told" if way == TOLD else "whole"
-        same = ((grid.allowed == ",".join(there)) & (grid.router == router) & (grid.common_expert == common)
+        is_same = grid.allowed.map(lambda allowed: {*allowed.split(",")} == {*there})
+        same = (is_same & (grid.router == router) & (grid.common_expert == common)
                 & (grid.average_experts == AVERAGED.get(way, "")))
     return next(iter(grid[same].use), "")

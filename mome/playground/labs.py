@@ -35,16 +35,17 @@ def answer_losses(words: list[str]) -> Callable:
         losses, pulls = measure_pulls(p / p.sum(), q / q.sum(), words.index(label))
         beliefs = pd.DataFrame({"teacher": p / p.sum(), "student": q / q.sum()}, words)
         pulls = pulls.set_axis(words, axis=1)
-        of_kd = pulls.drop(HARD)
+        of_kd, drawn = pulls.drop(HARD), (figures.plot_pulls, (beliefs, pulls, losses))
+        if of_kd.abs().max(axis=None) < 1e-9:
+            return Answer("Both expect the same, so no KD loss pulls; hard labels still do.", *drawn)
         loss, word = of_kd.abs().stack().idxmax()
         way = "up" if of_kd.loc[loss, word] > 0 else "down"
-        said = (f"The strongest pull is that of {loss.replace('_', ' ')}: the student's {word!r} goes {way}. "
-                f"Forward KL is "
-                f"{losses['forward_kl']:.2f} nats, reverse KL {losses['reverse_kl']:.2f}: ")
+        said = (f"Of the KD losses {loss.replace('_', ' ')} pulls most: the student's {word!r} goes {way}. "
+                f"Forward KL is {losses['forward_kl']:.2f} nats, reverse KL {losses['reverse_kl']:.2f}: ")
         said += ("what the teacher expects and the student does not costs more than the reverse."
                  if losses["forward_kl"] > losses["reverse_kl"] else
                  "what the student expects and the teacher does not costs as much or more.")
-        return Answer(said, figures.plot_pulls, (beliefs, pulls, losses))
+        return Answer(said, *drawn)
 
     return ask
 
@@ -58,8 +59,11 @@ def measure_pulls(p: torch.Tensor, q: torch.Tensor, label: int) -> tuple[dict[st
     labels, log_p = torch.tensor([label]), p.log()[None]
     for name in (HARD, *KD_LOSSES):
         logits = q.log().clone().requires_grad_()
+        log_q = logits.log_softmax(-1)[None]
+        # What is equal up to rounding is equal: an absolute value has a slope on either side of 0.
+        same = torch.where((log_q - log_p).abs() < 1e-12, log_q.detach(), log_p)
         loss = (hard_label_ce(logits[None, None], labels[None]) if name == HARD else
-                define(name, log_p, logits.log_softmax(-1)[None], labels).sum())
+                define(name, same, log_q, labels).sum())
         loss.backward()
         losses[name], pulls[name] = loss.item(), (-logits.grad).tolist()
     return losses, pd.DataFrame(pulls).T
@@ -85,8 +89,9 @@ def answer_alpha() -> Callable:
         share = (paper == 0.5).mean()
         moving = (high - low).drop("alternate").idxmax()
         words = (f"The paper's adaptive alpha is exactly 0.5 in {100 * share:.0f} % of {STEPS} steps, and "
-                 f"from {low['adaptive_paper']:.2f} to {high['adaptive_paper']:.2f} in all. Of those that "
-                 f"move smoothly {moving} moves most, from {low[moving]:.2f} to {high[moving]:.2f}.")
+                 f"from {low['adaptive_paper']:.2f} to {high['adaptive_paper']:.2f} in all. Of those that do "
+                 f"not alternate {moving.replace('_', ' ')} moves most, from {low[moving]:.2f} to "
+                 f"{high[moving]:.2f}.")
         return Answer(words, figures.plot_alpha_lab, (pd.DataFrame(history)[["ce_loss", "kd_loss"]], alphas))
 
     return ask

@@ -35,10 +35,12 @@ def show_panel(run, name: str, ask: Callable, fields: dict[str, Field], button: 
     if find_shell():
         from IPython.display import display
 
-        if answer.page and not answer.says_all:
-            display({"text/html": answer.page, "text/plain": answer.words}, raw=True)
+        page = answer.page * (not answer.says_all) if answer.plot else tell_words(answer.words) + answer.page
+        if page:
+            display({"text/html": page, "text/plain": answer.words}, raw=True)
         if not is_batch():
-            gc.freeze()  # a later collection would walk through all that is loaded: a pause of half a second
+            gc.collect()  # a later one would walk through all that is loaded: a pause of half a second
+            gc.freeze()
             publish_panel(name, make_panel(name, ask, fields, button))
     return answer
 
@@ -126,7 +128,9 @@ class Teller:
             self.picture.value = frame_image(answer)
         except Exception as error:
             self.words.value = tell_words(describe_error(error), "alert")
+            self.page.value = self.picture.value = ""
 
 
 def last_of(answers: Answer | Iterator[Answer]) -> Answer:
+    """Return an answer, or the last one of several."""
     return answers if isinstance(answers, Answer) else [*answers][-1]

@@ -5,13 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.functional import cross_entropy
 
 from mome.data.ids import PLAIN
-from mome.data.tokenizer import token_text
+from mome.data.tokenizer import bytes_per_token, token_text
 from mome.evaluate.positions import loss_by_position
+from mome.evaluate.scores import LOGITS
 from mome.figures import playground as figures
 from mome.figures.distill import plot_loss_by_position
 from mome.figures.router import color_text, shade_text
+from mome.figures.style import visible
 from mome.languages import language_name
 from mome.models.forwards import dense_logits, expert_forward
 from mome.playground.answers import Answer
@@ -30,7 +33,8 @@ def read_ids(tokenizer, text: str, limit: int, with_start: bool = False) -> tupl
     ids = tokenizer(read, **PLAIN)["input_ids"] if read.strip() else []
     ids = [tokenizer.bos_token_id, *ids] if with_start and ids else ids
     left_out = len(ids) > limit or len(read) < len(text)
-    return ids[:limit], f" Only the first {len(ids[:limit])} tokens are read." if left_out else ""
+    n_read = len(ids[:limit]) - with_start
+    return ids[:limit], f" Only the first {n_read} tokens are read." if left_out and n_read > 0 else ""
 
 
 def answer_router(router, tokenizer, limit: int = 256) -> Callable:
@@ -60,16 +64,17 @@ def read_with_experts(model, rows: torch.Tensor, common_expert: str) -> np.ndarr
     """Return nats (E, B, T - 1) of every token but the first of rows (B, T), under each expert."""
     found = []
     for number in range(len(model.experts)):
-        logits = expert_forward(number, common_expert=common_expert)(model, {"input_ids": rows})[:, :-1]
-        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2).float(), rows[:, 1:],
-                                                   reduction="none")
-        found.append(losses.cpu().numpy())
+        forward, losses = expert_forward(number, common_expert=common_expert), []
+        for part in rows.split(max(1, LOGITS // (rows.shape[1] * model.config.vocab_size))):
+            logits = forward(model, {"input_ids": part})[:, :-1].float()
+            losses.append(cross_entropy(logits.transpose(1, 2), part[:, 1:], reduction="none"))
+        found.append(torch.cat(losses).cpu().numpy())
     return np.stack(found)
 
 
 def answer_reading(model, tokenizer) -> Callable:
     """Return a panel: a typed text, the expert whose losses colour it, the common expert -> all that read."""
-    names = model.config.languages
+    names, n_bytes = model.config.languages, bytes_per_token(tokenizer)
 
     def ask(text: str, expert: str, common: bool = False) -> Answer:
         ids, left_out = read_ids(tokenizer, text, model.config.max_position_embeddings, with_start=True)
@@ -77,8 +82,7 @@ def answer_reading(model, tokenizer) -> Callable:
             return EMPTY
         rows = torch.tensor([ids], device=model.device)
         nats = read_with_experts(model, rows, "on" if common else "off")[:, 0]
-        n_bytes = len(clean_text(tokenizer.decode(ids[1:])).encode())
-        bits = pd.Series(nats.sum(axis=1) / np.log(2) / n_bytes, names)
+        bits = pd.Series(nats.sum(axis=1) / np.log(2) / n_bytes[ids[1:]].sum(), names)
         routed = names[int(model.route(rows[:, 1:]))]
         best, costs = bits.idxmin(), bits[routed] - bits.min()
         words = (f"The {language_name(best)} expert reads it best, with {bits.min():.2f} bits per byte; the "
@@ -108,10 +112,12 @@ def answer_microscope(student, teacher, tokenizer) -> Callable:
         top = table.nlargest(3, "share")
         of_teacher = (1 - alpha) * table.entropy.sum() / (alpha * table.ce + (1 - alpha) * table.kd).sum()
         words = (f"{100 * top.share.sum():.0f} % of the loss of {len(table)} tokens comes from "
-                 f"{', '.join(map(repr, top.token))}. {100 * of_teacher:.0f} % is the teacher's own "
-                 "uncertainty, which no student can go below.")
+                 f"{', '.join(map(repr, top.token))}.")
+        if alpha < 1:
+            words += (f" {100 * of_teacher:.0f} % is the teacher's own uncertainty, which no student can go "
+                      "below.")
         columns = ["context", "token", "ce", "kd", "teacher_top", "student_top"]
-        said = top[columns].rename(columns={
+        said = top[columns].assign(**{name: top[name].map(visible) for name in columns[:2]}).rename(columns={
             "ce": "hard label (nats)", "kd": "teacher CE (nats)", "context": "after", "token": "comes",
             "teacher_top": "teacher expected", "student_top": "student expected"})
         left = {"text-align": "left", "white-space": "pre-wrap"}

@@ -16,29 +16,28 @@ from mome.figures.router import mark_text
 from mome.figures.style import language_palette
 from mome.languages import language_name
 from mome.playground.answers import Answer
-from mome.playground.fields import clean_text
 from mome.playground.reading import EMPTY, read_ids
 
 ROUTED, EACH = "the router's choice", "each expert"
 
 
 @torch.inference_mode()
-def stream_tokens(model, ids: torch.Tensor, length: int, temperature: float = 0.0, top_p: float = 1.0,
-                  seed: int = 0, **switches) -> Iterator[torch.Tensor]:
+def stream_tokens(model, ids: torch.Tensor, length: int, sampling_temperature: float = 0.0,
+                  top_p: float = 1.0, seed: int = 0, **switches) -> Iterator[torch.Tensor]:
     """Yield the next token of every row (B,), `length` times; as `generate` would, but one at a time.
 
     Temperature 0 takes the most probable token, else one is drawn among those that together have a
     probability of `top_p`. `switches` go to the model.
     """
-    check_range("temperature", temperature, 0)
+    check_range("sampling_temperature", sampling_temperature, 0)
     processors = LogitsProcessorList()
-    if temperature:
-        processors += [TemperatureLogitsWarper(float(temperature)), TopPLogitsWarper(float(top_p))]
+    if sampling_temperature:
+        processors += [TemperatureLogitsWarper(float(sampling_temperature)), TopPLogitsWarper(float(top_p))]
     drawn, cache, given = torch.Generator(model.device).manual_seed(seed), DynamicCache(), ids
     for _ in range(length):
         logits = model(given, past_key_values=cache, use_cache=True, **switches).logits[:, -1].float()
         scores = processors(ids, logits)
-        given = (scores.softmax(dim=-1).multinomial(1, generator=drawn) if temperature
+        given = (scores.softmax(dim=-1).multinomial(1, generator=drawn) if sampling_temperature
                  else scores.argmax(dim=-1, keepdim=True))
         ids = torch.cat([ids, given], dim=1)
         yield given[:, 0]
@@ -53,7 +52,7 @@ def answer_writing(model, tokenizer) -> Callable:
     """Return a panel: prompt, expert, the common one, and how to draw -> what is written, word by word."""
     names, context = model.config.languages, model.config.max_position_embeddings
 
-    def ask(prompt: str, expert: str, temperature: float, top_p: float, length: int, seed: int,
+    def ask(prompt: str, expert: str, sampling_temperature: float, top_p: float, length: int, seed: int,
             common: bool = False) -> Iterator[Answer]:
         ids, left_out = read_ids(tokenizer, prompt, context - length, with_start=True)
         if not ids:
@@ -63,18 +62,16 @@ def answer_writing(model, tokenizer) -> Callable:
         chosen = names if expert == EACH else [routed if expert == ROUTED else expert]
         index = torch.tensor([names.index(name) for name in chosen], device=model.device)
         rows = torch.tensor([ids] * len(chosen), device=model.device)
-        words = (f"The router takes the prompt for {language_name(routed)}. What "
-                 f"{'each expert' if expert == EACH else f'the {language_name(chosen[0])} expert'} writes, "
-                 f"{'with' if common else 'without'} the common expert.{left_out}"
-                 if model.common_expert is not None else
-                 f"The router takes the prompt for {language_name(routed)}.{left_out}")
-        written = stream_tokens(model, rows, length, temperature, top_p, seed, expert_index=index,
+        who = "each expert" if expert == EACH else f"the {language_name(chosen[0])} expert"
+        how = f", {'with' if common else 'without'} the common expert" * (model.common_expert is not None)
+        words = f"The router takes the prompt for {language_name(routed)}. What {who} writes{how}.{left_out}"
+        said = tokenizer.decode(ids[1:])
+        written = stream_tokens(model, rows, length, sampling_temperature, top_p, seed, expert_index=index,
                                 common_expert="on" if common else "off")
         texts = {name: "" for name in chosen}
         for texts in read_streams(tokenizer, chosen, written):
-            yield Answer(words, page=frame_texts(prompt, texts))
-        yield Answer(words, figures.plot_pages, (clean_text(prompt), texts),
-                     page=frame_texts(prompt, texts), says_all=True)
+            yield Answer(words, page=frame_texts(said, texts))
+        yield Answer(words, figures.plot_pages, (said, texts), page=frame_texts(said, texts), says_all=True)
 
     return ask
 
@@ -96,15 +93,18 @@ def frame_texts(prompt: str, texts: dict[str, str]) -> str:
     palette, titles = language_palette(texts), ["the prompt", "written"]
     parts = []
     for name, text in texts.items():
-        pieces = [clean_text(prompt), re.sub(r"\n{3,}", lambda run: f"\n(line ends x {len(run[0])})\n", text)]
+        pieces = [prompt, re.sub(r"\n{3,}", lambda run: f"\n(line ends x {len(run[0])})\n", text)]
         marked = mark_text(pieces, ["#ffffff", f"{palette[name]}40"], titles)
         parts.append(f"<div><b>{html.escape(language_name(name))}</b>{marked}</div>")
     return "".join(parts)
 
 
 def find_prompts(data: PackedData, split: str, length: int = 16) -> dict[str, str]:
-    """Return {language: the first `length` tokens of a held-out row, one that begins a text if there is}."""
-    prompts = {}
+    """Return {language: how a held-out row begins, one that begins a text if there is}.
+
+    That are `length` tokens, or less than half of a row where rows are short.
+    """
+    prompts, length = {}, min(length, data.rows(split).shape[1] // 2 - 1)
     for language in data.languages:
         rows = data.rows(split)[data.row_numbers(split, language)]
         starts = np.flatnonzero(rows[:, 0] == data.tokenizer.bos_token_id)
@@ -133,22 +133,28 @@ def answer_stages(arms: dict[str, list], scores: dict[str, pd.DataFrame], prompt
         context = model.config.max_position_embeddings
         ids, _ = read_ids(tokenizer, prompts[language], context // 2, with_start=True)
         rows = torch.tensor([ids], device=model.device)
-        words = tell_stage(arm, matrix, number, language)
-        texts = {language: ""}
+        words, said, texts = tell_stage(arm, matrix, number, language), tokenizer.decode(ids[1:]), {}
         written = stream_tokens(model, rows, min(length, context - len(ids)), **told)
         for texts in read_streams(tokenizer, [language], written):
-            yield Answer(words, page=frame_texts(prompts[language], texts))
-        yield Answer(words, figures.plot_stage_text, (matrix, number, language, prompts[language],
-                     texts[language]), page=frame_texts(prompts[language], texts))
+            yield Answer(words, page=frame_texts(said, texts))
+        yield Answer(words, figures.plot_stage_text, (matrix, number, language, said, texts[language]),
+                     page=frame_texts(said, texts))
 
     return ask
 
 
 def tell_stage(arm: str, matrix: pd.DataFrame, number: int, language: str) -> str:
-    """Return in words how well an arm reads a language after a stage, and how well it did at its best."""
-    name, values = language_name(language), matrix[language]
-    now, best = values.iloc[number], values.iloc[:number + 1].idxmin()
-    words = f"{arm}, after {matrix.index[number]}: {name} is read at {now:.2f} bits per byte. "
-    if best == matrix.index[number]:
-        return words + "It was never read better before."
-    return words + f"After {best} it was {values[best]:.2f}: {now - values[best]:.2f} are forgotten."
+    """Return in words how well an arm reads a language after a stage, and what of it is forgotten.
+
+    That is measured from the best stage since the language's own, as `evaluate.forgetting` does.
+    """
+    name, values, own = language_name(language), matrix[language], matrix.index.get_loc(language)
+    now, said = values.iloc[number], [*map(language_name, matrix.index)]
+    words = f"{arm}, after {said[number]}: {name} is read at {now:.2f} bits per byte. "
+    if number < own:
+        return words + "It has not been taught yet."
+    best = own + int(values.iloc[own:number + 1].argmin())
+    if now - values.iloc[best] < 0.005:
+        return words + "Nothing of it is forgotten."
+    lost = round(now, 2) - round(values.iloc[best], 2)  # as the reader of both numbers subtracts
+    return words + f"After {said[best]} it was {values.iloc[best]:.2f}: {lost:.2f} are forgotten."

@@ -238,7 +238,7 @@ def test_a_folder_that_holds_something_is_refused_and_left_as_it_is(data_path, t
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"out='.*out' is not empty"):
         export.export_dataset(data_path, corpus_of(), tmp_path / "out")
-    with pytest.raises(ValueError, match=r"out='.*mine\.txt' is not empty"):
+    with pytest.raises(ValueError, match=r"out='.*mine\.txt' is a file"):
         export.export_dataset(data_path, corpus_of(), tmp_path / "out" / "mine.txt")
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"

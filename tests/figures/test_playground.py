@@ -52,11 +52,13 @@ def test_pulls_say_every_loss_and_how_each_word_moves():
 
 @pytest.mark.parametrize(("use", "rows"), [("all averaged", [1]), ("", [])])
 def test_the_board_outlines_its_line_of_the_grid_where_it_has_one(use, rows):
-    grid = pd.DataFrame([{"use": name, "common_expert": "off", "language": language, "bits_per_byte": value}
+    grid = pd.DataFrame([{"use": name, "common_expert": common, "language": language, "bits_per_byte": value}
                          for name, value in (("all routed", 1.0), ("all averaged", 2.0))
-                         for language in ("en", "fr")])
+                         for common in ("on", "off") for language in ("en", "fr")])
+    grid.loc[grid.common_expert == "off", "use"] += " off"
     here, whole = pd.Series({"en": 2.0, "fr": 3.0}), pd.Series({"en": 1.0, "fr": 1.5})
-    left, right = playground.plot_board(here, whole, grid, use).axes
+    left, right = playground.plot_board(here, whole, grid, use, "on").axes
+    assert [label.get_text() for label in right.get_yticklabels()] == ["all routed", "all averaged"]
     assert [bar.get_width() for bar in left.patches] == [2.0, 3.0]
     assert left.collections[0].get_offsets()[:, 0].tolist() == [1.0, 1.5]
     assert [bounds[1] + 0.5 for bounds in outlines_of(right)] == rows

@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from mome.evaluate.uses import list_uses, score_model
+from mome.languages import language_name
 from mome.models.assemble import build_moe
 from mome.models.forwards import use_forward
 from mome.playground import board
@@ -23,7 +26,7 @@ def answer(model, data, grid):
 
 
 def settings(data, **changes):
-    fields = board.board_fields({"MoE-CE": None}, data.languages)
+    fields = board.board_fields({"MoE-CE": SimpleNamespace(common_expert=None)}, "MoE-CE", data.languages)
     return {name: field.value for name, field in fields.items()} | changes
 
 
@@ -81,9 +84,38 @@ def test_a_model_without_a_common_expert_says_so(model, data, grid):
     assert "JEET has no common expert" in ask(**settings(data, variant="JEET", common="on")).words
 
 
-def test_what_a_change_costs_is_told_of_the_language_that_loses_most(answer, data):
-    assert "Nothing is lost by it" in answer(**settings(data)).words
-    here, whole, *_ = answer(**settings(data, expert_en=False, expert_fr=False)).arguments
-    words = answer(**settings(data, expert_en=False, expert_fr=False)).words
-    more = (here - whole).max()
-    assert f"{more:.2f} more than" in words if more > 0.005 else "Nothing is lost" in words
+def test_what_a_change_costs_is_told_of_the_language_that_loses_most(answer, model, data):
+    trained = bits_of(model, data, use_forward(common_expert="on"))
+    assert "Nothing is changed yet" in answer(**settings(data, common="on")).words
+    for changes in ({"common": "off"}, {"common": "alone"}, {"common": "on", "expert_en": False}):
+        found = answer(**settings(data, **changes))
+        here, whole, *_ = found.arguments
+        np.testing.assert_allclose(whole, trained, rtol=1e-5)
+        more = here - whole
+        told = f"Most is lost on {language_name(more.idxmax())}, {more.max():.2f} more"
+        assert (told if more.max() >= 0.005 else "No language loses by it") in found.words
+    more = pd.Series({"en": -1.0, "de": 0.5, "py": 0.1})
+    assert "Most is lost on German, 0.50 more" in board.tell_loss(more)
+    assert board.tell_loss(pd.Series({"en": -1.0, "de": 0.0})) == "No language loses by it. "
+
+
+def test_the_common_expert_alone_answers_whoever_else_is_there(answer, model, data):
+    nobody = {f"expert_{name}": False for name in data.languages}
+    found = answer(**settings(data, common="alone", **nobody))
+    assert "the common expert alone" in found.words
+    np.testing.assert_allclose(found.arguments[0], bits_of(model, data, use_forward(common_expert="alone")),
+                               rtol=1e-5)
+
+
+def test_who_reads_the_texts_of_an_expert_that_has_left_is_told(answer, model, data):
+    found = answer(**settings(data, expert_fr=False))
+    rows = data.rows("validation")[data.row_numbers("validation", "fr", board.ROWS)].astype(np.int64)
+    chosen = model.route(torch.from_numpy(rows), None, [name for name in data.languages if name != "fr"])
+    expert = data.languages[int(chosen.mode().values)]
+    assert f"French is now read by the {language_name(expert)} expert" in found.words
+    assert "English is now read" not in found.words
+
+
+def test_a_pair_of_the_grid_is_found_in_whatever_order_languages_are(grid):
+    assert board.find_use(grid, board.ROUTER, "off", ["py", "en"]) == "en + py routed"
+    assert board.find_use(grid, board.WAYS[2], "on", ["py", "en"]) == "en + py averaged + common"

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from mome.distill import KD_LOSSES
@@ -20,10 +21,31 @@ def test_what_one_word_wins_the_others_lose():
     np.testing.assert_allclose(labs.measure_pulls(P, Q, 0)[1].sum(axis=1), 0, atol=1e-9)
 
 
-def test_a_student_that_equals_its_teacher_is_pulled_by_the_text_alone():
-    pulls = labs.measure_pulls(P, P, 0)[1]
+@pytest.mark.parametrize("weights", [[7, 2, 1], [2, 2, 2, 2, 2], [6, 3, 2, 0.5, 0.1]])
+def test_a_student_that_equals_its_teacher_is_pulled_by_the_text_alone(weights):
+    p = torch.tensor(weights).double() / sum(weights)
+    pulls = labs.measure_pulls(p, p.clone(), 0)[1]
     np.testing.assert_allclose(pulls.drop(labs.HARD), 0, atol=1e-9)
     assert pulls.loc[labs.HARD].abs().max() > 0.1
+    words = [*"abcde"][:len(weights)]
+    values = {name: field.value for name, field in labs.loss_fields(words, weights, weights, "a").items()}
+    assert "no KD loss pulls" in labs.answer_losses(words)(**values).words
+
+
+def test_the_words_name_the_strongest_pull_its_way_and_which_kl_is_larger():
+    def ask(teacher, student):
+        fields = labs.loss_fields(["a", "b"], teacher, student, "a")
+        return labs.answer_losses(["a", "b"])(**{name: field.value for name, field in fields.items()})
+
+    for pair in (([9, 1], [1, 1]), ([1, 1], [9, 1])):
+        answer = ask(*pair)
+        _, pulls, losses = answer.arguments
+        loss, word = pulls.drop(labs.HARD).abs().stack().idxmax()
+        way = "up" if pulls.loc[loss, word] > 0 else "down"
+        said = f"KD losses {loss.replace('_', ' ')} pulls most: the student's {word!r} goes {way}"
+        assert said in answer.words
+        is_forward = losses["forward_kl"] > losses["reverse_kl"]
+        assert ("costs more than the reverse" in answer.words) == is_forward
 
 
 def test_weights_of_the_sliders_are_made_to_add_up_to_one():

@@ -139,8 +139,31 @@ def test_a_button_starts_and_another_stops_what_is_told_step_by_step():
     assert stopped == later
 
 
+def test_a_picture_is_drawn_with_its_words_unless_the_page_says_all():
+    from mome.figures.playground import plot_pages
+
+    async def play(says_all):
+        drawn = plot_pages, ("a prompt", {"en": "b"})
+        answer = Answer('a "<word>"', *drawn, page="<i>b</i>", says_all=says_all)
+        _, told = live({"to": Field("to", 1, high=2, step=1)}, lambda to: answer)
+        await asyncio.sleep(0.5)
+        return told()
+
+    shown = asyncio.run(play(False))
+    assert '<img alt="a &quot;&lt;word&gt;&quot;"' in shown
+    assert "<i>b</i>" in shown
+    assert "<img" not in asyncio.run(play(True))
+
+
+def test_a_static_panel_without_a_picture_has_its_words(page, monkeypatch):
+    monkeypatch.setenv("MOME_BATCH", "1")
+    panels.show_panel(Fake(), "router", lambda text: Answer("Type a text."), {"text": Field("text", "")})
+    assert "Type a text." in page[-1][0]["text/html"]
+
+
 def test_an_error_is_a_sentence_on_the_page_and_markup_in_it_is_text():
     def fail(to):
+        yield Answer("before", page="<i>before</i>")
         raise KeyError("<script>")
 
     async def play():
@@ -152,6 +175,7 @@ def test_an_error_is_a_sentence_on_the_page_and_markup_in_it_is_text():
     assert 'role="alert"' in told
     assert "&lt;script&gt;" in told
     assert "<script>" not in told
+    assert "before" not in told
 
 
 def test_a_typed_text_has_a_row_of_its_own_and_a_group_its_name():

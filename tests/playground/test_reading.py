@@ -2,9 +2,12 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from mome.evaluate.positions import loss_by_position
+from mome.languages import language_name
 from mome.playground import reading, writing
 from mome.playground.answers import Answer, fit, frame_image, tell_words
 from mome.playground.fields import LONGEST_TEXT
@@ -35,7 +38,9 @@ def test_a_change_of_mind_is_counted_and_named(data):
     words = ask("abcdefgh zyxwvut").words
     n = int(re.search(r"After (\d+) tokens", words)[1])
     turns = [place for place in range(1, n) if (place % 3 == 2) != ((place - 1) % 3 == 2)]
-    assert f"{len(turns)} times, the last one at token {turns[-1] + 1}," in words
+    tokens = ask("abcdefgh zyxwvut").arguments[1]
+    told = f"{len(turns)} times, the last one at token {turns[-1] + 1}, {tokens[turns[-1]]!r}."
+    assert told in words
     assert "never changed" in ask("a").words
 
 
@@ -67,12 +72,39 @@ def test_the_microscope_weighs_both_losses_by_alpha(model, data):
         def forward(self, input_ids):
             return model(input_ids, expert_index=torch.tensor([self.number]))
 
-    ask = reading.answer_microscope(Dense(0), Dense(1), data.tokenizer)
-    table, alpha = ask("Click the button", 1.0).arguments
-    assert alpha == 1
-    top = table.ce.nlargest(3).sum() / table.ce.sum()
-    assert f"{100 * top:.0f} % of the loss" in ask("Click the button", 1.0).words
-    assert "0 % is the teacher's own" in ask("Click the button", 1.0).words
+    text, pair = "Click the button", (Dense(0), Dense(1))
+    ids = torch.tensor([data.tokenizer.bos_token_id, *data.tokenizer(text)["input_ids"]])
+    logits = [each(ids[None]).logits[0].detach() for each in pair]
+    right = loss_by_position(*logits, ids, data.tokenizer, 0.5)
+    ask = reading.answer_microscope(*pair, data.tokenizer)
+    table, _ = ask(text, 0.5).arguments
+    pd.testing.assert_frame_equal(table, right[table.columns])
+    doubt = 100 * right.entropy.sum() / (right.ce + right.kd).sum()
+    assert f"{100 * right.share.nlargest(3).sum():.0f} % of the loss" in ask(text, 0.5).words
+    assert f"{doubt:.0f} % is the teacher's own" in ask(text, 0.5).words
+    only = ask(text, 1.0).words
+    assert f"{100 * right.ce.nlargest(3).sum() / right.ce.sum():.0f} % of the loss" in only
+    assert "teacher's own" not in only
+
+
+def test_the_best_and_the_worst_expert_and_the_price_of_the_route_are_told(model, data):
+    for text in ("Click the button", "Klicken Sie auf", "import os", "le bouton"):
+        answer = reading.answer_reading(model, data.tokenizer)(text, "en", True)
+        _, _, bits, routed = answer.arguments
+        said = f"The {language_name(bits.idxmin())} expert reads it best, with {bits.min():.2f} bits per byte"
+        assert said in answer.words and f"worst needs {bits.max():.2f}" in answer.words
+        price = f"costs {bits[routed] - bits.min():.2f} bits" if routed != bits.idxmin() else "costs nothing"
+        assert price in answer.words
+
+
+def test_a_character_that_is_cut_counts_by_the_bytes_that_are_read(model, data):
+    text = "é🦊é" * 30
+    nats, tokens, bits, _ = reading.answer_reading(model, data.tokenizer)(text, "en", True).arguments
+    n_read = model.config.max_position_embeddings - 1
+    ids = data.tokenizer(text)["input_ids"][:n_read]
+    n_bytes = data.token_bytes[ids].sum()
+    np.testing.assert_allclose(bits * n_bytes * np.log(2), nats.sum(axis=1), rtol=1e-5)
+    assert len(tokens) == n_read
 
 
 @pytest.mark.filterwarnings("error")

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,7 +30,7 @@ def test_a_stream_of_draws_is_what_generate_draws_from_the_same_seed(model, prom
     written = model.generate(prompts, max_new_tokens=8, do_sample=True, temperature=0.6, top_p=0.7, top_k=0,
                              eos_token_id=None)
     index = model.route(prompts)
-    options = {"temperature": 0.6, "top_p": 0.7, "expert_index": index}
+    options = {"sampling_temperature": 0.6, "top_p": 0.7, "expert_index": index}
     assert torch.equal(draw(model, prompts, seed=5, **options), written[:, 9:])
     assert not torch.equal(draw(model, prompts, seed=6, **options), written[:, 9:])
 
@@ -73,9 +75,28 @@ def test_prompts_begin_where_a_held_out_text_begins(data, tiny_setting):
 
 
 def test_what_is_forgotten_is_told_against_the_best_stage_so_far():
-    matrix = pd.DataFrame({"en": [2.0, 2.5, 2.25], "fr": [5.0, 1.0, 1.5]}, index=["en", "fr", "de"])
-    assert "After en it was 2.00: 0.25 are forgotten" in writing.tell_stage("plain", matrix, 2, "en")
-    assert "never read better" in writing.tell_stage("plain", matrix, 1, "fr")
+    matrix = pd.DataFrame({"en": [2.0, 2.5, 2.25], "fr": [0.5, 1.0, 1.5]}, index=["en", "fr", "de"])
+    assert "After English it was 2.00: 0.25 are forgotten" in writing.tell_stage("plain", matrix, 2, "en")
+    assert "Nothing of it is forgotten" in writing.tell_stage("plain", matrix, 1, "fr")
+    assert "After French it was 1.00: 0.50 are forgotten" in writing.tell_stage("plain", matrix, 2, "fr")
+    assert "not been taught yet" in writing.tell_stage("plain", matrix, 0, "fr")
+
+
+def test_the_common_expert_takes_part_where_it_is_switched_on(model, data):
+    ask = writing.answer_writing(model, data.tokenizer)
+    on, off = ([*ask("Klicken Sie auf", writing.EACH, 0.0, 1.0, 12, 0, common)][-1]
+               for common in (True, False))
+    assert on.arguments[1] != off.arguments[1]
+    assert ", with the common" in on.words
+    assert ", without the common" in off.words
+
+
+def test_of_a_prompt_beyond_the_context_what_was_read_is_shown(model, data):
+    answer = [*writing.answer_writing(model, data.tokenizer)("le bouton " * 99, "fr", 0.0, 1.0, 12, 0)][-1]
+    said, _ = answer.arguments
+    context = model.config.max_position_embeddings
+    assert len(data.tokenizer(said)["input_ids"]) == context - 12 - 1
+    assert f"first {context - 13} tokens" in answer.words
 
 
 def test_the_time_machine_writes_with_the_model_of_the_stage_and_its_language(model, data):
@@ -86,9 +107,10 @@ def test_the_time_machine_writes_with_the_model_of_the_stage_and_its_language(mo
         def open(self):
             return self.opened
 
-    bits = {"plain": pd.DataFrame(1.0, ["en", "fr"], ["en", "fr"])}
+    bits, other = {"plain": pd.DataFrame(1.0, ["en", "fr"], ["en", "fr"])}, copy.deepcopy(model)
+    torch.nn.init.normal_(other.lm_head.weight)
     prompts = {"en": "Click", "fr": "Cliquez"}
-    ask = writing.answer_stages({"plain": [Stage(model), Stage(model)]}, bits, prompts, data.tokenizer, 5)
+    ask = writing.answer_stages({"plain": [Stage(other), Stage(model)]}, bits, prompts, data.tokenizer, 5)
     found = {name: [*ask("plain", 2, name)][-1].arguments for name in ("en", "fr")}
     for name, (_, number, language, prompt, text) in found.items():
         ids = torch.tensor([[data.tokenizer.bos_token_id, *data.tokenizer(prompt)["input_ids"]]])
