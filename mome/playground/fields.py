@@ -42,7 +42,9 @@ def make_widget(field: Field):
         standing = ipywidgets.Layout(height="12em", width="4.6em")
         return kind(orientation="vertical" if field.upright else "horizontal",
                     layout=standing if field.upright else wide, **limits, **shown)
-    return ipywidgets.Textarea(rows=3, layout=ipywidgets.Layout(width="100%"), **shown)
+    # Its label stands above: beside a long one little room is left on a narrow page.
+    above = ipywidgets.Layout(width="100%", height="auto", flex_flow="column", align_items="stretch")
+    return ipywidgets.Textarea(rows=3, layout=above, **shown)
 
 
 def clean_text(text: str) -> str:
