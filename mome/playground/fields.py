@@ -43,7 +43,7 @@ def make_widget(field: Field):
         return kind(orientation="vertical" if field.upright else "horizontal",
                     layout=standing if field.upright else wide, **limits, **shown)
     # Its label stands above: beside a long one little room is left on a narrow page.
-    above = ipywidgets.Layout(width="100%", height="auto", flex_flow="column", align_items="stretch")
+    above = ipywidgets.Layout(width="100%", height="auto", flex_flow="column", align_items="flex-start")
     return ipywidgets.Textarea(rows=3, layout=above, **shown)
 
 
