@@ -5,7 +5,9 @@
 
 from contextlib import suppress
 
-VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
+from mome.playground.panels import WIDGET as VIEW
+
+STATE = "application/vnd.jupyter.widget-state+json"
 REFERENCE = "IPY_MODEL_"  # how a widget's state names another widget
 
 

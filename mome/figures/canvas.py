@@ -15,9 +15,7 @@ LOOKS = {"trained": ("#BFDDF2", style.BLUE, "-", ""), "frozen": ("#F2F2F2", "#80
 
 def start_page(width: float, height: float) -> plt.Axes:
     """Return axes that fill a figure and whose units are inches, from the lower left corner."""
-    figure = plt.figure(figsize=(width, height), layout="none")
-    figure.set_layout_engine("none")  # a second time: without an engine, saving would take up the style's
-    ax = figure.add_axes((0, 0, 1, 1))
+    ax = style.start_bare(width, height).add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(0, height))
     ax.set_axis_off()
     return ax

@@ -20,9 +20,7 @@ def start_quick(n: int, width: float, height: float, margins: tuple, ratios=None
                 **shared) -> tuple[plt.Figure, np.ndarray]:
     """Return a figure of `n` panels in a row and their axes (n,), `margins` (left, right, top, bottom) and
     `gap` in inches: a person waits for it, and a layout that looks for room takes half of the time."""
-    figure = plt.figure(figsize=(width, height), layout="none")
-    figure.set_layout_engine("none")  # a second time: without an engine, saving would take up the style's
-    left, right, top, bottom = margins
+    figure, (left, right, top, bottom) = style.start_bare(width, height), margins
     panel = (width - left - right - gap * (n - 1)) / n
     axes = figure.subplots(1, n, squeeze=False, **shared, gridspec_kw={
         "left": left / width, "right": 1 - right / width, "top": 1 - top / height, "bottom": bottom / height,
@@ -186,14 +184,20 @@ def plot_board(here: pd.Series, whole: pd.Series, grid: pd.DataFrame, use: str, 
                     loc="right")
     right.grid(visible=False)
     if use:
-        outline_row(right, list(table.index).index(use), table.loc[use])
+        row = list(table.index).index(use)
+        outline(right, 0, row, table.shape[1])
+        write_row(right, row, table.loc[use])
     return figure
 
 
-def outline_row(ax: plt.Axes, row: int, values: pd.Series) -> None:
-    """Outline a row of a heat map and write its numbers."""
-    ax.add_patch(Rectangle((-0.5, row - 0.5), len(values), 1, fill=False, edgecolor="black", lw=2.5,
+def outline(ax: plt.Axes, column: int, row: int, width: int) -> None:
+    """Outline so many cells of a heat map's row, from a column on."""
+    ax.add_patch(Rectangle((column - 0.5, row - 0.5), width, 1, fill=False, edgecolor="black", lw=2.5,
                            clip_on=False, zorder=4))
+
+
+def write_row(ax: plt.Axes, row: int, values: pd.Series) -> None:
+    """Write the numbers of a heat map's row."""
     ground = {"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.85}
     for column, value in enumerate(values):
         ax.text(column, row, f"{value:.2f}", ha="center", va="center", size=8.5, color="black", bbox=ground)
@@ -211,12 +215,8 @@ def plot_stage_text(matrix: pd.DataFrame, number: int, language: str, prompt: st
     ax.xaxis.tick_top()
     ax.grid(visible=False)
     for row in range(len(matrix)):
-        for column, value in enumerate(matrix.iloc[row]):
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", size=8.5,
-                    bbox={"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.85})
-    outlined = list(matrix.columns).index(language), number
-    ax.add_patch(Rectangle((outlined[0] - 0.5, number - 0.5), 1, 1, fill=False, edgecolor="black", lw=2.5,
-                           clip_on=False, zorder=4))
+        write_row(ax, row, matrix.iloc[row])
+    outline(ax, list(matrix.columns).index(language), number, 1)
     put_text(page, 6.35, words + (tall - 0.5) / 2 + 0.1, "bits per byte\n(darker: worse)", ha="left")
     y = put_page(page, words - 0.2, "the prompt, held-out text", asked, style.GREY)
     put_page(page, y, "what follows, by this model", lines, style.language_palette([language])[language])

@@ -63,6 +63,13 @@ def start_grid(n: int, columns: int, width: float, height: float, margin: float,
     return figure, axes.flat[:n]
 
 
+def start_bare(width: float, height: float) -> plt.Figure:
+    """Return a figure that looks for no room: whoever draws on it places everything."""
+    figure = plt.figure(figsize=(width, height), layout="none")
+    figure.set_layout_engine("none")  # a second time: without an engine, saving would take up the style's
+    return figure
+
+
 def start_panels(n: int, width: float, height: float, sharey: bool = True) -> tuple[plt.Figure, np.ndarray]:
     """Return a figure of `n` panels in a row, with one y axis for all by `sharey`, and its axes (n,)."""
     figure, axes = plt.subplots(1, n, figsize=(width, height), sharey=sharey, squeeze=False)

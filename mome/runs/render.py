@@ -13,12 +13,13 @@ from nbformat.v4 import new_markdown_cell
 from pygments.formatters import HtmlFormatter
 
 from mome.config import notebook_paths
+from mome.playground.panels import WIDGET
 from mome.runs.compare import find_in_runs
 from mome.runs.report import find_heading, load_page, page_of, write_report
 from mome.store import write_text
 
 WIDE = 1000  # pixels, of a figure with several panels
-ACTIVE = {"application/javascript", "application/vnd.jupyter.widget-view+json"}  # dead without a kernel
+ACTIVE = {"application/javascript", WIDGET}  # dead without a kernel
 
 
 class FormulaRenderer(IPythonRenderer):
