@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 FIGURE_DPI, WORKER_THREADS = 150, 1
+WIDGET = "application/vnd.jupyter.widget-view+json"  # alive only with a kernel
 
 
 def is_checkout() -> bool:

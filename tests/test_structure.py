@@ -1,12 +1,13 @@
 import ast
 from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import mome
 
 ROOT = Path(mome.__file__).parent
 # Floors from the top down: what stands on one imports from its own floor and from those below.
-FLOORS = [["cli", "__main__"], ["runs", "playground"], ["bench"], ["recipes"], ["evaluate", "figures"],
+FLOORS = [["cli", "__main__"], ["playground"], ["runs"], ["bench"], ["recipes"], ["evaluate", "figures"],
           ["models"], ["train", "router"], ["distill"], ["data"], ["engine"], ["plan"], ["recipe"],
           ["store", "board", "scales", "progress", "weights"], ["values", "languages"],
           ["provenance", "tracker"], ["config", "checks", "exercises"]]
@@ -42,6 +43,16 @@ def test_imports_go_only_downwards():
                 continue
             is_below = floor_of(room_of(path)) <= floor_of(parts[1])
             assert is_below, f"{path.relative_to(ROOT)} imports {name}, which is above it"
+
+
+def test_wings_do_not_import_one_another_in_a_circle():
+    rooms = {room for floor in FLOORS for room in floor}
+    imported = defaultdict(set)
+    for path in FILES:
+        names = [name.split(".") for name in list_imports(path)]
+        imported[room_of(path)] |= {parts[1] for parts in names if parts[0] == "mome" and parts[1:]}
+    graph = {room: imported[room] & rooms - {room} for room in rooms}
+    assert set(TopologicalSorter(graph).static_order()) == rooms  # raises CycleError, which names the circle
 
 
 def test_recipes_and_what_plans_load_no_torch():

@@ -5,7 +5,7 @@
 
 from contextlib import suppress
 
-from mome.playground.panels import WIDGET as VIEW
+from mome.config import WIDGET
 
 STATE = "application/vnd.jupyter.widget-state+json"
 REFERENCE = "IPY_MODEL_"  # how a widget's state names another widget
@@ -35,11 +35,11 @@ def strip_panels(notebook: dict) -> None:
     """
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     panels = [output["data"] for output in outputs if is_panel(output)]
-    gone = [data.pop(VIEW)["model_id"] for data in panels if VIEW in data]
+    gone = [data.pop(WIDGET)["model_id"] for data in panels if WIDGET in data]
     state = notebook["metadata"].get("widgets", {}).get(STATE, {}).get("state")
     if not gone or not state:
         return
-    kept = [output["data"][VIEW]["model_id"] for output in outputs if VIEW in output.get("data", {})]
+    kept = [output["data"][WIDGET]["model_id"] for output in outputs if WIDGET in output.get("data", {})]
     for name in find_models(state, gone) - find_models(state, kept):
         state.pop(name, None)
     if not state:

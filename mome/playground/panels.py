@@ -5,12 +5,11 @@ import gc
 from collections.abc import Callable, Iterator
 
 from mome.checks import describe_error
-from mome.config import is_batch
+from mome.config import WIDGET, is_batch
 from mome.playground.answers import Answer, fit, frame_image, tell_words
 from mome.playground.fields import Field, make_widget
 from mome.runs.state import find_shell
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
 NAMING = """const name = panel => panel.querySelectorAll(".widget-slider").forEach(slider => slider
   .querySelector(".noUi-handle")?.setAttribute("aria-label", slider.querySelector(".widget-label").title));
 const watch = panel => new MutationObserver(() => name(panel)).observe(

@@ -12,8 +12,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat.v4 import new_markdown_cell
 from pygments.formatters import HtmlFormatter
 
-from mome.config import notebook_paths
-from mome.playground.panels import WIDGET
+from mome.config import WIDGET, notebook_paths
 from mome.runs.compare import find_in_runs
 from mome.runs.report import find_heading, load_page, page_of, write_report
 from mome.store import write_text

@@ -7,11 +7,13 @@ import pytest
 from jupyter_core.utils import ensure_async, run_sync
 from jupyter_server.serverapp import ServerApp
 
-from mome.cli.saved import STATE, VIEW, clean_before_save, strip_panels
+from mome.cli.saved import STATE, clean_before_save, strip_panels
+from mome.config import WIDGET
 
 
 def show(name, **metadata):
-    data = {"text/plain": "words", "text/html": "<p>words</p>", VIEW: {"model_id": name, "version_major": 2}}
+    view = {"model_id": name, "version_major": 2}
+    data = {"text/plain": "words", "text/html": "<p>words</p>", WIDGET: view}
     return nbformat.v4.new_output("display_data", data=data, metadata=metadata)
 
 
@@ -31,7 +33,7 @@ def test_a_saved_panel_keeps_its_words_and_loses_its_widget_with_the_states_that
     strip_panels(notebook)
     panel, own = notebook.cells[1].outputs
     assert panel.data == {"text/plain": "words", "text/html": "<p>words</p>"}
-    assert own.data[VIEW]["model_id"] == "own"
+    assert own.data[WIDGET]["model_id"] == "own"
     assert set(notebook.metadata.widgets[STATE].state) == {"own", "layout", "deep"}
     nbformat.validate(notebook)
     before = copy.deepcopy(notebook)
@@ -50,7 +52,7 @@ def test_the_last_widget_takes_the_notebooks_whole_state_with_it(notebook):
     {}, {"type": "file", "content": "text"}, {"type": "notebook", "content": None},
     {"type": "notebook", "content": {"nbformat": 3, "worksheets": []}},
     {"type": "notebook", "content": {"nbformat": 4, "metadata": {}, "cells": [{"outputs": [
-        {"metadata": {"mome": {"panel": "router"}}, "data": {VIEW: "no mapping"}},
+        {"metadata": {"mome": {"panel": "router"}}, "data": {WIDGET: "no mapping"}},
         {"metadata": {"mome": "text"}}, {"metadata": None}]}]}}])
 def test_what_is_no_usual_notebook_is_saved_all_the_same(model):
     clean_before_save(model=model, path="a.ipynb", contents_manager=None)
@@ -66,4 +68,4 @@ def test_a_server_with_the_extension_saves_panels_as_words(notebook, manager, tm
     model = {"type": "notebook", "format": "json", "content": notebook}
     run_sync(ensure_async)(app.contents_manager.save(model, "a.ipynb"))
     panel, own = nbformat.read(tmp_path / "a.ipynb", as_version=4).cells[1].outputs
-    assert VIEW not in panel.data and VIEW in own.data
+    assert WIDGET not in panel.data and WIDGET in own.data

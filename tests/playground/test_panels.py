@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import pytest
 
+from mome.config import WIDGET
 from mome.playground import panels
 from mome.playground.answers import Answer, tell_words
 from mome.playground.fields import LONGEST_TEXT, Field, clean_text, make_widget
@@ -75,7 +76,7 @@ def test_a_live_panel_is_marked_and_says_in_words_what_a_saved_notebook_shows_of
     asyncio.run(show())
     data, metadata = page[-1]
     assert metadata == {"mome": {"panel": "router"}}
-    assert panels.WIDGET in data
+    assert WIDGET in data
     assert panels.HINT in data["text/html"]
     json.dumps(data)
 
