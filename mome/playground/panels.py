@@ -19,6 +19,9 @@ const begin = tries => {  // this runs before its panel stands on the page, and 
   panel ? (name(panel), watch(panel)) : tries && setTimeout(begin, 100, tries - 1);
 };
 begin(600);"""
+# What stays in a saved notebook is not seen above the living panel, which shows the same.
+ONCE = """<style>.jp-OutputArea-child:has(figure, .mome-still):has(~ .jp-OutputArea-child .mome-panel)
+{display: none}</style>"""
 HINT = "This panel answers while its notebook runs: run this cell to bring it to life."
 
 
@@ -36,11 +39,12 @@ def show_panel(run, name: str, ask: Callable, fields: dict[str, Field], button: 
 
         page = answer.page * (not answer.says_all) if answer.plot else tell_words(answer.words) + answer.page
         if page:
-            display({"text/html": page, "text/plain": answer.words}, raw=True)
+            still = f'<div class="mome-still">{page}</div>'
+            display({"text/html": still, "text/plain": answer.words}, raw=True)
         if not is_batch():
             gc.collect()  # a later one would walk through all that is loaded: a pause of half a second
             gc.freeze()
-            publish_panel(name, make_panel(name, ask, fields, button))
+            publish_panel(name, make_panel(name, ask, fields, answer, button))
     return answer
 
 
@@ -53,8 +57,8 @@ def publish_panel(name: str, box) -> None:
     publish_display_data(shown, metadata={"mome": {"panel": name}})
 
 
-def make_panel(name: str, ask: Callable, fields: dict[str, Field], button: str = ""):
-    """Return the box of a panel's live widgets."""
+def make_panel(name: str, ask: Callable, fields: dict[str, Field], answer: Answer, button: str = ""):
+    """Return the box of a panel's live widgets, with the answer to their first values."""
     import ipywidgets
 
     controls = {key: make_widget(field) for key, field in fields.items()}
@@ -65,13 +69,14 @@ def make_panel(name: str, ask: Callable, fields: dict[str, Field], button: str =
         start.on_click(teller.start)
         stop.on_click(teller.stop)
         rows = [*group_controls(fields, controls), ipywidgets.HBox([start, stop])]
-        shown[0].value = tell_words(f"Press {button!r} to begin.")
     else:
         for control in controls.values():
             control.observe(teller.start, "value")
         rows = group_controls(fields, controls)
-        teller.start()
-    box = ipywidgets.VBox([*rows, ipywidgets.VBox(shown).add_class("mome-answer"), name_sliders()],
+    teller.show(answer)
+    teller.draw(answer)
+    once = ipywidgets.HTML(ONCE, layout=ipywidgets.Layout(display="none"))
+    box = ipywidgets.VBox([*rows, ipywidgets.VBox(shown).add_class("mome-answer"), name_sliders(), once],
                           layout=ipywidgets.Layout(width="100%", overflow="hidden"))
     return box.add_class("mome-panel").add_class(f"mome-{name}")
 
@@ -114,6 +119,13 @@ class Teller:
         if self.task:
             self.task.cancel()
 
+    def show(self, answer: Answer) -> None:
+        """Show all of an answer but its picture."""
+        self.words.value, self.page.value = tell_words(answer.words), fit(answer.page)
+
+    def draw(self, answer: Answer) -> None:
+        self.picture.value = frame_image(answer)
+
     async def tell(self, values: dict) -> None:
         """Show answer after answer, words before pictures; in between the kernel listens.
 
@@ -122,9 +134,9 @@ class Teller:
         try:
             answers = self.ask(**values)
             for answer in [answers] if isinstance(answers, Answer) else answers:
-                self.words.value, self.page.value = tell_words(answer.words), fit(answer.page)
+                self.show(answer)
                 await asyncio.sleep(0.001)
-            self.picture.value = frame_image(answer)
+            self.draw(answer)
         except Exception as error:
             self.words.value = tell_words(describe_error(error), "alert")
             self.page.value = self.picture.value = ""

@@ -58,11 +58,11 @@ def test_the_board_outlines_its_line_of_the_grid_where_it_has_one(use, rows):
     grid.loc[grid.common_expert == "off", "use"] += " off"
     here, whole = pd.Series({"en": 2.0, "fr": 3.0}), pd.Series({"en": 1.0, "fr": 1.5})
     left, right = playground.plot_board(here, whole, grid, use, "on").axes
-    assert [label.get_text() for label in right.get_yticklabels()] == ["all routed", "all averaged"]
     assert [bar.get_width() for bar in left.patches] == [2.0, 3.0]
     assert left.collections[0].get_offsets()[:, 0].tolist() == [1.0, 1.5]
     assert [bounds[1] + 0.5 for bounds in outlines_of(right)] == rows
-    assert words_of(right) == ["2.00", "2.00"] * bool(rows)
+    assert words_of(right) == ["all routed", "all averaged", *["2.00", "2.00"] * bool(rows)]
+    assert [text.get_position()[1] for text in right.texts[:2]] == [0, 1]
 
 
 def test_the_time_machine_outlines_where_it_is_and_says_what_was_written():

@@ -95,7 +95,8 @@ def find(box, kind):
 def live(fields, ask, button=""):
     import ipywidgets
 
-    box = panels.make_panel("router", ask, fields, button)
+    first = panels.last_of(ask(**{key: field.value for key, field in fields.items()}))
+    box = panels.make_panel("router", ask, fields, first, button)
     return box, lambda: "".join(part.value for part in find(box, ipywidgets.HTML))
 
 
@@ -126,7 +127,7 @@ def test_a_button_starts_and_another_stops_what_is_told_step_by_step():
         box, told = live({"to": Field("to", 9_999, low=1, high=9_999, step=1)}, count, "Write")
         start, stop = find(box, ipywidgets.Button)
         assert (start.description, stop.description) == ("Write", "Stop")
-        assert told() == tell_words("Press 'Write' to begin.")
+        assert tell_words("at <9999>") in told()  # the answer to the first values
         start.click()
         await asyncio.sleep(0.05)
         stop.click()
@@ -136,24 +137,48 @@ def test_a_button_starts_and_another_stops_what_is_told_step_by_step():
         return stopped, told()
 
     stopped, later = asyncio.run(play())
-    assert "<b>" in stopped
+    assert "<b>9999</b>" not in stopped
     assert stopped == later
 
 
+def test_the_answer_of_the_first_values_is_asked_for_once_and_the_panel_shows_it(page, monkeypatch):
+    asked, made = [], []
+    make = panels.make_panel
+    monkeypatch.setattr(panels, "make_panel", lambda *given: made.append(make(*given)) or made[-1])
+
+    async def show():
+        panels.show_panel(Fake(), "router", lambda to: asked.append(to) or Answer(f"at {to}"),
+                          {"to": Field("to", 2, high=4, step=1)})
+        await asyncio.sleep(0.05)
+
+    import ipywidgets
+
+    asyncio.run(show())
+    assert asked == [2]
+    assert "at 2" in "".join(part.value for part in find(made[0], ipywidgets.HTML))
+
+
 def test_a_picture_is_drawn_with_its_words_unless_the_page_says_all():
+    import ipywidgets
+
     from mome.figures.playground import plot_pages
 
     async def play(says_all):
         drawn = plot_pages, ("a prompt", {"en": "b"})
         answer = Answer('a "<word>"', *drawn, page="<i>b</i>", says_all=says_all)
-        _, told = live({"to": Field("to", 1, high=2, step=1)}, lambda to: answer)
-        await asyncio.sleep(0.5)
-        return told()
+        box, told = live({"to": Field("to", 1, low=1, high=3, step=1)},
+                         lambda to: answer if to != 2 else Answer("none"))
+        seen, (slider,) = [told()], find(box, ipywidgets.IntSlider)
+        for slider.value in (2, 3):
+            await asyncio.sleep(0.5)
+            seen.append(told())
+        return seen
 
-    shown = asyncio.run(play(False))
-    assert '<img alt="a &quot;&lt;word&gt;&quot;"' in shown
-    assert "<i>b</i>" in shown
-    assert "<img" not in asyncio.run(play(True))
+    first, without, again = asyncio.run(play(False))
+    for shown in (first, again):
+        assert '<img alt="a &quot;&lt;word&gt;&quot;"' in shown
+        assert "<i>b</i>" in shown
+    assert not [shown for shown in (without, *asyncio.run(play(True))) if "<img" in shown]
 
 
 def test_a_static_panel_without_a_picture_has_its_words(page, monkeypatch):
@@ -163,12 +188,18 @@ def test_a_static_panel_without_a_picture_has_its_words(page, monkeypatch):
 
 
 def test_an_error_is_a_sentence_on_the_page_and_markup_in_it_is_text():
+    import ipywidgets
+
     def fail(to):
         yield Answer("before", page="<i>before</i>")
-        raise KeyError("<script>")
+        if to == 2:
+            raise KeyError("<script>")
 
     async def play():
-        _, told = live({"to": Field("to", 1, high=2, step=1)}, fail)
+        box, told = live({"to": Field("to", 1, high=2, step=1)}, fail)
+        assert "before" in told()
+        slider, = find(box, ipywidgets.IntSlider)
+        slider.value = 2
         await asyncio.sleep(0.05)
         return told()
 
