@@ -137,6 +137,8 @@ class Teller:
                 self.show(answer)
                 await asyncio.sleep(0.001)
             self.draw(answer)
+            await asyncio.sleep(0.001)
+            gc.collect()  # while the answer is looked at: fifteen figures at once would hold up a later one
         except Exception as error:
             self.words.value = tell_words(describe_error(error), "alert")
             self.page.value = self.picture.value = ""
