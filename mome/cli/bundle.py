@@ -6,7 +6,7 @@ from pathlib import Path
 from mome import engine
 from mome.cli.lab import bring_notebooks
 from mome.cli.run import carry_out_runs
-from mome.cli.values import add_command, add_parameters, add_workers, read_parameters
+from mome.cli.values import add_command, add_only, add_parameters, add_workers, read_parameters
 from mome.config import notebook_paths, runs_dir, store_dir
 from mome.plan import describe_plan, make_plan
 from mome.runs.grid import plan_run
@@ -20,7 +20,7 @@ def add_bundle(commands) -> None:
         "that none of them reads are left out. The file holds data only, its licences in a README.md, and "
         "opens the notebooks at once where `mome load` was given it, without network.")
     parser.add_argument("out", help="the new file to write, such as class.tar")
-    parser.add_argument("--only", default="", help="comma-separated numbers, names or paths (default: all)")
+    add_only(parser)
     parser.add_argument("--whole", action="store_true",
                         help="leave nothing out: new models train at once, the file is many times as large")
     add_parameters(parser)
@@ -31,15 +31,14 @@ def add_bundle(commands) -> None:
     load.add_argument("bundle", help="a file that `mome bundle` wrote")
 
 
-def bundle_command(out: str, only: str, whole: bool, workers: int, scheduler: str, **given) -> int:
+def bundle_command(out: str, only: list[str], whole: bool, workers: int, scheduler: str, **given) -> int:
     from mome.runs.bundle import check_bundle, choose_parts, write_bundle
 
     bring_notebooks()
     path, parameters = Path(out).expanduser(), read_parameters(**given)
     check_bundle(path, parameters)
-    chosen = [part.strip() for part in only.split(",") if part.strip()]
-    folder = runs_dir() / f"bundle-{content_hash([chosen, parameters])}"
-    planned = plan_run(chosen, parameters, folder)
+    folder = runs_dir() / f"bundle-{content_hash([only, parameters])}"
+    planned = plan_run(only, parameters, folder)
     if code := carry_out_runs(planned, False, workers, scheduler, ""):
         return code
     needs = [recipe for run in planned for recipe in run.needs]

@@ -11,6 +11,7 @@ from mome.checks import check_writable
 from mome.cli.lab import bring_notebooks
 from mome.cli.values import (
     add_command,
+    add_only,
     add_parameters,
     add_tracker,
     add_workers,
@@ -33,7 +34,7 @@ def add_run(commands) -> None:
         commands, "run", run_command, "run the numbered notebooks and write one HTML report",
         "What they need is built first, in parallel, kept under data/store and found again by the next run; "
         "executed notebooks, metrics, figures and report.html land in --out.")
-    run.add_argument("--only", default="", help="comma-separated numbers, names or paths, such as 3,04")
+    add_only(run)
     run.add_argument("--out", default="", help="the run's folder (default: runs/<scale>-<time>)")
     plan = add_command(commands, "plan", plan_command, "show what notebooks need and lack; builds nothing")
     plan.add_argument("notebooks", nargs="*", help="numbers, names or paths of notebooks (default: all)")
@@ -57,14 +58,13 @@ def add_run(commands) -> None:
     add_workers(plan, has_scheduler=False)
 
 
-def run_command(only: str, out: str, dry_run: bool, workers: int, scheduler: str, tracker: str,
+def run_command(only: list[str], out: str, dry_run: bool, workers: int, scheduler: str, tracker: str,
                 **given) -> int:
     bring_notebooks()
     parameters = read_parameters(**given)
-    names = [part.strip() for part in only.split(",") if part.strip()]
     folder = Path(out) if out else fresh_folder(parameters.get("scale", "laptop"))
     check_writable("out", folder)
-    return carry_out_runs(plan_run(names, parameters, folder), dry_run, workers, scheduler, tracker)
+    return carry_out_runs(plan_run(only, parameters, folder), dry_run, workers, scheduler, tracker)
 
 
 def plan_command(notebooks: list[str], workers: int, **given) -> None:

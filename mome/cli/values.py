@@ -68,6 +68,15 @@ def add_setting(parser, is_notebook: bool = False) -> None:
         parser.add_argument(f"--{name}", default=default, help=f"{text} (default: {origin})")
 
 
+def add_only(parser) -> None:
+    parser.add_argument("--only", type=split_names, default=[], metavar="NAMES",
+                        help="comma-separated numbers, names or paths, such as 3,04 (default: all)")
+
+
+def split_names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def add_parameters(parser) -> None:
     add_setting(parser, is_notebook=True)
     parser.add_argument("--seeds", default="", help="comma-separated (default: as in the notebook)")

@@ -1,7 +1,6 @@
 """The reference: a run's record and figure data, committed; figures and README's findings, made from them."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mome.runs.report import describe_command, list_claims
 from mome.runs.surprises import find_surprises, write_surprises
 from mome.store import write_json, write_text
 
+PARTS = "claims", "surprises"  # of README, between marks
 HEAD = "| | the paper says | verdict | measured |\n| --- | --- | --- | --- |"
 
 
@@ -32,18 +32,26 @@ def publish(out: Path | None = None) -> list[Path]:
                          "README of a checkout, so run it in one, installed with `pip install -e .`")
     readme = repository() / "README.md"
     text = readme.read_text(encoding="utf-8")
-    marked = re.search(r"<!-- claims -->.*<!-- /claims -->", text, flags=re.DOTALL)
-    if not marked:
-        raise ValueError(f"{readme} has no marks <!-- claims --> and <!-- /claims --> to write between")
+    for name in PARTS:
+        fill_part(text, name, [])
     if out is not None:
         keep_reference(out)
     command, entries = read_reference()
     surprises = find_surprises(entries)
-    text = text.replace(marked[0], write_claims(command, entries))
-    if old := re.search(r"<!-- surprises -->.*<!-- /surprises -->", text, flags=re.DOTALL):
-        text = text.replace(old[0], write_surprises(surprises))
+    for name, lines in zip(PARTS, (write_claims(command, entries), write_surprises(surprises)), strict=True):
+        text = fill_part(text, name, lines)
     write_text(readme, text)
     return [readme, *draw_figures(entries), *draw_strip(surprises, entries)]
+
+
+def fill_part(text: str, name: str, lines: list[str]) -> str:
+    """Return README's text with other lines in one of its parts; ValueError where its marks are missing."""
+    first, last = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, begins, rest = text.partition(first)
+    _, ends, after = rest.partition(last)
+    if not (begins and ends):
+        raise ValueError(f"README.md has no marks {first.strip()} and {last} to write between")
+    return "".join([before, first, *(f"{line}\n" for line in lines), last, after])
 
 
 def keep_reference(out: Path) -> None:
@@ -103,16 +111,15 @@ def draw_strip(surprises: list[dict], entries: list[dict]) -> list[Path]:
     return [path]
 
 
-def write_claims(command: dict, entries: list[dict]) -> str:
+def write_claims(command: dict, entries: list[dict]) -> list[str]:
     """Return README's part on the claims: what ran, a table of sentences, the numbers behind a fold."""
     claims = list_claims(entries)
     rows = [f"| **{claim['claim']}** | {claim['paper']} | **{claim['verdict']}** | {plain(claim['text'])} |"
             for claim in claims]
     numbers = [f"- **{claim['claim']}** (run `{claim['run']}`)\n"
                + "\n".join(f"  - {plain(part)}" for part in claim["parts"]) for claim in claims]
-    return "\n".join(["<!-- claims -->", describe_command(command, entries), "", HEAD, *rows, "",
-                      "<details><summary>The numbers behind the words</summary>", "", *numbers, "",
-                      "</details>", "<!-- /claims -->"])
+    return [describe_command(command, entries), "", HEAD, *rows, "",
+            "<details><summary>The numbers behind the words</summary>", "", *numbers, "", "</details>"]
 
 
 def plain(text: str) -> str:

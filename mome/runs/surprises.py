@@ -108,7 +108,6 @@ def ask_forgetting(entries: list[dict]) -> dict:
         f"{lost[replay]:.2f} and ends at {rows[2][1]:.2f}; all at once ends at {rows[3][1]:.2f}.")
 
 
-def write_surprises(surprises: list[dict]) -> str:
+def write_surprises(surprises: list[dict]) -> list[str]:
     """Return README's part: a numbered line for each panel of the strip."""
-    lines = [f"{number}. **{each['title']}** {each['text']}" for number, each in enumerate(surprises, 1)]
-    return "\n".join(["<!-- surprises -->", *lines, "<!-- /surprises -->"])
+    return [f"{number}. **{each['title']}** {each['text']}" for number, each in enumerate(surprises, 1)]

@@ -42,7 +42,7 @@ def checkout(tmp_path, monkeypatch):
     for name in ("02_kept.png", "03_old.png"):
         (root / "figures" / name).write_bytes(b"old")
     (root / "README.md").write_text(
-        "before\n<!-- claims -->\nold\n<!-- /claims -->\nafter\n")
+        "before\n<!-- surprises -->\n<!-- /surprises -->\n<!-- claims -->\nold\n<!-- /claims -->\nafter\n")
     for module in ("publish", "reference"):
         monkeypatch.setattr(f"mome.runs.{module}.repository", lambda: root)
     return root
@@ -130,7 +130,7 @@ def test_publishing_keeps_a_runs_record_and_makes_figures_and_claims_from_it_eac
     assert str(checkout / "README.md") in capsys.readouterr().out
     figures, text = checkout / "figures", (checkout / "README.md").read_text()
     assert sorted(path.name for path in figures.glob("*.png")) == ["02_kept.png", "03_f.png", "05_f.png"]
-    head, rows = text.splitlines()[2], [line for line in text.splitlines() if line.startswith("| **")]
+    head, rows = text.splitlines()[4], [line for line in text.splitlines() if line.startswith("| **")]
     assert head.startswith("Scale laptop, corpus help@x, seeds 0, 1, 2026-01-02, 25 minutes. Intervals")
     assert "one teacher" in head
     assert rows == [f"| **C1** | {CLAIMS['C1']} | **cannot tell** | <b>t</b> $1 |",
