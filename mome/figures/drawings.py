@@ -148,7 +148,8 @@ def plot_alpha_dial(alpha: float, beliefs: dict[str, float], label: str,
         ax = figure.add_subplot(rows[1, place])
         ax.bar(range(len(tokens)), values, color=color, hatch=hatch, edgecolor="white", lw=0)
         ax.set_xticks(range(len(tokens)), [style.visible(token) for token in tokens], size=SIZE)
-        ax.set(ylim=(0, 1.18), yticks=[0, 0.5, 1], yticklabels=["0", ".5", "1"] if place == 0 else [])
+        ax.set(ylim=(0, 1.18), yticks=[0, 0.5, 1], yticklabels=["0", "0.5", "1"] if place == 0 else [],
+               ylabel="probability" if place == 0 else "")
         ax.set_title(title, fontsize=SIZE, weight="normal")
         style.annotate_bars(ax, "{:.2f}", size=8)
         ax.grid(axis="x", visible=False)
