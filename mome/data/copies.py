@@ -4,7 +4,6 @@ import zlib
 
 import numpy as np
 import pandas as pd
-from datasketch import MinHash, MinHashLSH
 
 from mome.data.clean import WORD
 from mome.progress import track
@@ -44,6 +43,8 @@ def find_copies(documents: pd.DataFrame, threshold: float) -> pd.DataFrame:
     MinHash proposes pairs (Broder 1997; Leskovec, Rajaraman, Ullman, chapter 3), then runs are compared:
     none below `threshold` is named, one above is missed with probability under 1 - `RECALL`.
     """
+    from datasketch import MinHash, MinHashLSH  # for who builds data; every kernel loads this module
+
     rows, empty = band_rows(threshold), MinHash(num_perm=PERMUTATIONS, hashfunc=int)
     index, protected, copies = MinHashLSH(num_perm=PERMUTATIONS, params=(PERMUTATIONS // rows, rows)), {}, []
     table = documents[["language", "article_id", "split", "text"]].reset_index(drop=True)

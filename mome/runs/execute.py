@@ -132,5 +132,6 @@ def run_kernel(path: Path, executing: Path, values: dict) -> None:
     with progress("cells", len(read_cells(path)) + 1) as shown:  # papermill adds the cell of parameters
         papermill.execute_notebook(
             str(path), str(executing), values, kernel_name="python3", progress_bar=False, start_timeout=180,
+            shutdown_kernel="immediate",  # all is on disk, and libraries take a second and more to go
             kernel_manager_class=Kernel, extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             on_cell_start=lambda cell, cell_index: shown.update("cells", cell_index + 1 - shown.done))
