@@ -20,8 +20,8 @@ const begin = tries => {  // this runs before its panel stands on the page, and 
 };
 begin(600);"""
 # What stays in a saved notebook is not seen above the living panel, which shows the same.
-ONCE = """<style>.jp-OutputArea-child:has(figure, .mome-still):has(~ .jp-OutputArea-child .mome-panel)
-{display: none}</style>"""
+ONCE = """<style>.jp-OutputArea-child:has([data-name="{0}"]):has(~ .jp-OutputArea-child .mome-{0})
+{{display: none}}</style>"""
 HINT = "This panel answers while its notebook runs: run this cell to bring it to life."
 
 
@@ -39,7 +39,7 @@ def show_panel(run, name: str, ask: Callable, fields: dict[str, Field], button: 
 
         page = answer.page * (not answer.says_all) if answer.plot else tell_words(answer.words) + answer.page
         if page:
-            still = f'<div class="mome-still">{page}</div>'
+            still = f'<div data-name="{name}">{page}</div>'
             display({"text/html": still, "text/plain": answer.words}, raw=True)
         if not is_batch():
             gc.collect()  # a later one would walk through all that is loaded: a pause of half a second
@@ -75,7 +75,7 @@ def make_panel(name: str, ask: Callable, fields: dict[str, Field], answer: Answe
         rows = group_controls(fields, controls)
     teller.show(answer)
     teller.draw(answer)
-    once = ipywidgets.HTML(ONCE, layout=ipywidgets.Layout(display="none"))
+    once = ipywidgets.HTML(ONCE.format(name), layout=ipywidgets.Layout(display="none"))
     box = ipywidgets.VBox([*rows, ipywidgets.VBox(shown).add_class("mome-answer"), name_sliders(), once],
                           layout=ipywidgets.Layout(width="100%", overflow="hidden"))
     return box.add_class("mome-panel").add_class(f"mome-{name}")

@@ -104,5 +104,6 @@ def frame_figure(path: Path, caption: str) -> str:
     inches = round(int.from_bytes(content[16:20], "big") / FIGURE_DPI, 2)
     look = f"width:{inches}in;max-width:max(100%,{0.6 * inches:.2f}in)"
     image = f'<img alt="{said}" style="{look}" width="{96 * inches:.0f}" src="data:image/png;base64,'
-    return (f'<figure style="margin:1rem 0;overflow-x:auto">{image}{b64encode(content).decode()}">'
+    return (f'<figure data-name="{html.escape(path.stem)}" style="margin:1rem 0;overflow-x:auto">'
+            f'{image}{b64encode(content).decode()}">'
             f"<figcaption>{said}</figcaption></figure>")

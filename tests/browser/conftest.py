@@ -17,7 +17,7 @@ OPENED = {"00_start_here": PARAMETERS,
           "06_playground": PARAMETERS | {"variants": ["MoE-CE"], "prefixes": [8]}}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: while it is open, no test may run an event loop of its own
 def chromium():
     pytest.importorskip("playwright", reason="playwright is not installed; `make test` brings it")
     if not browsing.find_browser():
@@ -26,7 +26,7 @@ def chromium():
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small_home(chromium, tmp_path_factory):
     """A home that holds what both notebooks need, so that their kernels build nothing."""
     home = tmp_path_factory.mktemp("browsed")
@@ -38,7 +38,7 @@ def small_home(chromium, tmp_path_factory):
     return home
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(small_home):
     """The address of a JupyterLab on copies of the notebooks with small parameters."""
     folder = small_home / "notebooks"
@@ -48,7 +48,7 @@ def lab(small_home):
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo(small_home):
     """The address of `mome demo` on the same models, with its token."""
     with browsing.serve_demo(small_home / "demo", small_home, **OPENED["06_playground"]) as address:

@@ -28,7 +28,7 @@ PANELS = ("router", "reading", "writing", "losses", "alpha", "microscope", "boar
 TYPED = ("router", "reading", "writing", "microscope")
 FRENCH = "Cliquez sur le bouton"
 PYTHON = "def read(path): return open(path)"
-STILL = ".jp-OutputArea-output:not(:has(.mome-panel)) :is(figure, .mome-still)"
+STILL = ".jp-OutputArea-output [data-name]"
 INJECTED = "script, img[onerror], svg[onload], #injected"
 HOSTILE = {
     "nothing": "", "blanks": " \n\t ", "a megabyte": "le bouton " * 100_000,
