@@ -151,7 +151,7 @@ def find_differences(one: Path, other: Path) -> list[str]:
 
 
 def list_files(home: Path) -> dict[str, Path]:
-    kinds = (".parquet", ".safetensors", ".json", ".npz", ".skops", ".arrow")
+    kinds = (".parquet", ".safetensors", ".json", ".npz", ".arrow")
     return {str(path.relative_to(home)): path for path in home.rglob("*") if path.suffix in kinds}
 
 
