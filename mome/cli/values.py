@@ -2,6 +2,7 @@
 
 import os
 import re
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 from mome.checks import check_seeds
@@ -69,12 +70,15 @@ def add_setting(parser, is_notebook: bool = False) -> None:
 
 
 def add_only(parser) -> None:
-    parser.add_argument("--only", type=split_names, default=[], metavar="NAMES",
+    parser.add_argument("--only", type=split_names, action="extend", default=[], metavar="NAMES",
                         help="comma-separated numbers, names or paths, such as 3,04 (default: all)")
 
 
 def split_names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """Return the names, for argparse, whose own error it raises where there is none."""
+    if names := [part.strip() for part in text.split(",") if part.strip()]:
+        return names
+    raise ArgumentTypeError(f"{text!r} names no notebook; give numbers, names or paths, such as 3,04")
 
 
 def add_parameters(parser) -> None:

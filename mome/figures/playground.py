@@ -160,7 +160,7 @@ def plot_alpha_lab(curves: pd.DataFrame, alphas: pd.DataFrame) -> plt.Figure:
 
 
 def plot_board(here: pd.Series, whole: pd.Series, grid: pd.DataFrame, use: str, common: str) -> plt.Figure:
-    """Bits per byte by language: as the board is set, and with all experts routed; beside them the grid.
+    """Bits per byte by language, as the board is set and of the model as it was trained; beside, the grid.
 
     `grid`: the table of `Switches`, of which the lines with that use of the common expert are shown, and, for
     "alone", those with it "on"; its line `use`, where named, is outlined.
@@ -171,7 +171,7 @@ def plot_board(here: pd.Series, whole: pd.Series, grid: pd.DataFrame, use: str, 
     figure, (left, right) = start_quick(2, 10.2, height, (0.85, 0.15, 0.4, 0.55), (1.1, 1), 2.2)
     places, palette = range(len(here)), style.language_palette(here.index)
     left.barh(places, here, color=palette.values(), height=0.62, label="as the board is set")
-    left.scatter(whole, places, marker="D", s=42, color="black", zorder=3, label="all experts, routed")
+    left.scatter(whole, places, marker="D", s=42, color="black", zorder=3, label="as it was trained")
     left.set_yticks(places, [*map(language_name, here.index)])
     left.invert_yaxis()
     left.set(xlabel=f"bits per byte of a few held-out rows ({style.LOWER})", ylim=(len(here) - 0.4, -1.0))

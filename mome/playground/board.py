@@ -46,7 +46,8 @@ def answer_board(models: dict, grids: dict[str, pd.DataFrame], data: PackedData,
         if not there and not is_alone:
             return Answer("No expert is there: switch one on.")
         if (variant, common) not in held:
-            return Answer(f"{variant} has no common expert: choose another model, or switch it off.")
+            return Answer(f"{variant} has no common expert: set 'Common expert' to 'off', or choose another "
+                          "model.")
         if way == TOLD and not is_alone and len(there) < len(data.languages):
             return Answer("A text can be told its language only while all experts are there.")
         rows, trained = held[variant, common], "off" if (variant, "on") not in held else "on"
@@ -69,8 +70,8 @@ def tell_loss(more: pd.Series) -> str:
     """Return in words which language loses most by a setting; `more` is in bits per byte, by language."""
     if more.max() < 0.005:
         return "No language loses by it. "
-    return (f"Most is lost on {language_name(more.idxmax())}, {more.max():.2f} more than with all experts "
-            "and the router. ")
+    return (f"Most is lost on {language_name(more.idxmax())}, {more.max():.2f} more than by the model as it "
+            "was trained. ")
 
 
 class Held:
@@ -86,13 +87,15 @@ class Held:
         self.nats = read_with_experts(model, self.rows, common) if common != "alone" else None
 
     def tell_routes(self, there: list[str]) -> str:
-        """Return in words who reads most texts of each language whose expert is not there."""
+        """Return in words how many texts of each language whose expert is not there who reads."""
         chosen = self.model.route(self.rows, None, there).cpu().numpy()
         names, told = self.data.languages, []
         for number, name in enumerate(names):
             if name not in there:
-                expert = names[np.bincount(chosen[self.languages == number]).argmax()]
-                told.append(f"{language_name(name)} is now read by the {language_name(expert)} expert. ")
+                counts = np.bincount(chosen[self.languages == number], minlength=len(names))
+                by = ", ".join(f"{counts[place]} by the {language_name(names[place])} expert"
+                               for place in np.argsort(-counts, kind="stable") if counts[place])
+                told.append(f"Of {counts.sum()} texts in {language_name(name)} are now read {by}. ")
         return "".join(told)
 
     def score(self, way: str, there: list[str]) -> pd.Series:
@@ -125,6 +128,7 @@ def mix_by_evidence(nats: np.ndarray) -> np.ndarray:
 
 def find_use(grid: pd.DataFrame, way: str, common: str, there: list[str]) -> str:
     """Return the name of the grid's line that is this setting of the board; empty where it has none."""
+    way = ROUTER if len(there) == 1 and way in AVERAGED else way  # a mean of one is that one
     if common == "alone":
         same = grid.common_expert == "alone"
     else:

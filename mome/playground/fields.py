@@ -29,21 +29,20 @@ def make_widget(field: Field):
     import ipywidgets
 
     shown = {"value": field.value, "description": field.label, "style": {"description_width": "initial"}}
-    wide = ipywidgets.Layout(width=f"min(100%, {15 + 0.5 * len(field.label):g}em)")
+    wide = {"width": f"min(100%, {15 + 0.5 * len(field.label):g}em)"}
     if field.options:
         return ipywidgets.Dropdown(options=field.options, layout=wide, **shown)
     if isinstance(field.value, bool):
-        return ipywidgets.Checkbox(indent=False, layout=ipywidgets.Layout(width="auto", margin="2px 1em"),
-                                   **shown)
+        return ipywidgets.Checkbox(indent=False, layout={"width": "auto", "margin": "2px 1em"}, **shown)
     if field.step:
         limits = {"min": field.low, "max": field.high, "step": field.step}
         limits["tooltip"] = f"{field.group}: {field.label}" if field.group else field.label
         kind = ipywidgets.IntSlider if isinstance(field.value, int) else ipywidgets.FloatSlider
-        standing = ipywidgets.Layout(height="12em", width="4.6em")
+        standing = {"height": "12em", "width": "4.6em"}
         return kind(orientation="vertical" if field.upright else "horizontal",
                     layout=standing if field.upright else wide, **limits, **shown)
     # Its label stands above: beside a long one little room is left on a narrow page.
-    above = ipywidgets.Layout(width="100%", height="auto", flex_flow="column", align_items="flex-start")
+    above = {"width": "100%", "height": "auto", "flex_flow": "column", "align_items": "flex-start"}
     return ipywidgets.Textarea(rows=3, layout=above, **shown)
 
 

@@ -15,6 +15,7 @@ from mome.playground.answers import Answer
 from mome.playground.fields import Field
 
 STEPS, HARD = 200, "hard labels"
+LOOKING = "adaptive_paper", "dwa", "grad_norm"  # at what training does; the others know its steps alone
 SHOWN_SCHEDULES = tuple(name for name in ALPHA_SCHEDULES if name != "alternate_micro_batch")
 
 
@@ -42,9 +43,10 @@ def answer_losses(words: list[str]) -> Callable:
         way = "up" if of_kd.loc[loss, word] > 0 else "down"
         said = (f"Of the KD losses {loss.replace('_', ' ')} pulls most: the student's {word!r} goes {way}. "
                 f"Forward KL is {losses['forward_kl']:.2f} nats, reverse KL {losses['reverse_kl']:.2f}: ")
-        said += ("what the teacher expects and the student does not costs more than the reverse."
-                 if losses["forward_kl"] > losses["reverse_kl"] else
-                 "what the student expects and the teacher does not costs as much or more.")
+        more = losses["forward_kl"] - losses["reverse_kl"]
+        said += ("both cost the same." if abs(more) < 0.005 else
+                 "what the teacher expects and the student does not costs more than the reverse." if more > 0
+                 else "what the student expects and the teacher does not costs more than the reverse.")
         return Answer(said, *drawn)
 
     return ask
@@ -87,11 +89,13 @@ def answer_alpha() -> Callable:
         alphas = pd.DataFrame({name: follow_schedule(name, history) for name in SHOWN_SCHEDULES})
         paper, (low, high) = alphas["adaptive_paper"], (alphas.min(), alphas.max())
         share = (paper == 0.5).mean()
-        moving = (high - low).drop("alternate").idxmax()
+        span = (high - low)[[*LOOKING]]
+        moving = span.idxmax()
         words = (f"The paper's adaptive alpha is exactly 0.5 in {100 * share:.0f} % of {STEPS} steps, and "
-                 f"from {low['adaptive_paper']:.2f} to {high['adaptive_paper']:.2f} in all. Of those that do "
-                 f"not alternate {moving.replace('_', ' ')} moves most, from {low[moving]:.2f} to "
-                 f"{high[moving]:.2f}.")
+                 f"from {low['adaptive_paper']:.2f} to {high['adaptive_paper']:.2f} in all. ")
+        words += (f"Of those that look at losses or pulls {moving.replace('_', ' ')} moves most, between "
+                  f"{low[moving]:.2f} and {high[moving]:.2f}." if span.max() >= 0.005 else
+                  "None of those that look at losses or pulls moves.")
         return Answer(words, figures.plot_alpha_lab, (pd.DataFrame(history)[["ce_loss", "kd_loss"]], alphas))
 
     return ask

@@ -22,6 +22,7 @@ begin(600);"""
 # What stays in a saved notebook is not seen above the living panel, which shows the same.
 ONCE = """<style>.jp-OutputArea-child:has([data-name="{0}"]):has(~ .jp-OutputArea-child .mome-{0})
 {{display: none}}</style>"""
+LIVE: dict[str, object] = {}  # {panel: its box}: of a name the last one lives, as of a figure the last counts
 HINT = "This panel answers while its notebook runs: run this cell to bring it to life."
 
 
@@ -42,16 +43,37 @@ def show_panel(run, name: str, ask: Callable, fields: dict[str, Field], button: 
             still = f'<div data-name="{name}">{page}</div>'
             display({"text/html": still, "text/plain": answer.words}, raw=True)
         if not is_batch():
+            close_panel(name)
             gc.collect()  # a later one would walk through all that is loaded: a pause of half a second
             gc.freeze()
             publish_panel(name, make_panel(name, ask, fields, answer, button))
     return answer
 
 
+def close_panel(name: str) -> None:
+    """End the panel of that name, if one lives: its cell runs again, and it would hold its models."""
+    if name in LIVE:
+        for widget in [*list_widgets(LIVE.pop(name))]:
+            widget.close()
+        gc.unfreeze()
+
+
+def list_widgets(widget) -> Iterator:
+    """Yield a widget and all that it is made of: layouts and styles, too."""
+    import ipywidgets
+
+    for part in widget.trait_values().values():
+        for child in part if isinstance(part, tuple) else [part]:
+            if isinstance(child, ipywidgets.Widget):
+                yield from list_widgets(child)
+    yield widget
+
+
 def publish_panel(name: str, box) -> None:
     """Show live widgets, marked so that a notebook is saved with the hint in their place."""
     from IPython.display import publish_display_data
 
+    LIVE[name] = box
     shown = {WIDGET: {"version_major": 2, "version_minor": 0, "model_id": box.model_id},
              "text/plain": HINT, "text/html": f"<p><i>{HINT}</i></p>"}
     publish_display_data(shown, metadata={"mome": {"panel": name}})
@@ -62,7 +84,7 @@ def make_panel(name: str, ask: Callable, fields: dict[str, Field], answer: Answe
     import ipywidgets
 
     controls = {key: make_widget(field) for key, field in fields.items()}
-    shown = [ipywidgets.HTML(layout=ipywidgets.Layout(width="auto")) for _ in range(3)]
+    shown = [ipywidgets.HTML(layout={"width": "auto"}) for _ in range(3)]
     teller = Teller(ask, controls, *shown)
     if button:
         start, stop = ipywidgets.Button(description=button), ipywidgets.Button(description="Stop")
@@ -75,9 +97,9 @@ def make_panel(name: str, ask: Callable, fields: dict[str, Field], answer: Answe
         rows = group_controls(fields, controls)
     teller.show(answer)
     teller.draw(answer)
-    once = ipywidgets.HTML(ONCE.format(name), layout=ipywidgets.Layout(display="none"))
+    once = ipywidgets.HTML(ONCE.format(name), layout={"display": "none"})
     box = ipywidgets.VBox([*rows, ipywidgets.VBox(shown).add_class("mome-answer"), name_sliders(), once],
-                          layout=ipywidgets.Layout(width="100%", overflow="hidden"))
+                          layout={"width": "100%", "overflow": "hidden"})
     return box.add_class("mome-panel").add_class(f"mome-{name}")
 
 
@@ -89,8 +111,7 @@ def group_controls(fields: dict[str, Field], controls: dict) -> list:
     for key, field in fields.items():
         is_typed = isinstance(controls[key], ipywidgets.Textarea)
         rows.setdefault((field.group, key if is_typed else ""), []).append(controls[key])
-    wrapped = ipywidgets.Layout(flex_flow="row wrap", width="100%", align_items="center")
-    line = ipywidgets.Layout(width="100%")
+    wrapped, line = {"flex_flow": "row wrap", "width": "100%", "align_items": "center"}, {"width": "100%"}
     named = {place: [ipywidgets.Label(place[0], layout=line)] if place[0] else [] for place in rows}
     return [ipywidgets.HBox([*named[place], *row], layout=wrapped) for place, row in rows.items()]
 
@@ -100,7 +121,7 @@ def name_sliders():
     import ipywidgets
 
     script = {"output_type": "display_data", "metadata": {}, "data": {"application/javascript": NAMING}}
-    return ipywidgets.Output(outputs=(script,), layout=ipywidgets.Layout(height="0", margin="0"))
+    return ipywidgets.Output(outputs=(script,), layout={"height": "0", "margin": "0"})
 
 
 class Teller:

@@ -37,6 +37,11 @@ def read_ids(tokenizer, text: str, limit: int, with_start: bool = False) -> tupl
     return ids[:limit], f" Only the first {n_read} tokens are read." if left_out and n_read > 0 else ""
 
 
+def tell_drawn(pieces: list[str]) -> str:
+    """Return a sentence on tokens that are read and not drawn; nothing where there are none."""
+    return f" The picture shows the first {DRAWN} tokens." if len(pieces) > DRAWN else ""
+
+
 def answer_router(router, tokenizer, limit: int = 256) -> Callable:
     """Return a panel: a typed text -> the router's belief after each of its tokens."""
     def ask(text: str) -> Answer:
@@ -53,7 +58,7 @@ def answer_router(router, tokenizer, limit: int = 256) -> Callable:
         words += (f"It changed its mind {often} at token {turns[-1] + 1}, {pieces[turns[-1]]!r}."
                   if len(turns) else "It never changed its mind.")
         beliefs = pd.DataFrame(probs, columns=names)[:DRAWN]
-        return Answer(words + left_out, figures.plot_belief, (beliefs, pieces[:DRAWN]),
+        return Answer(words + left_out + tell_drawn(pieces), figures.plot_belief, (beliefs, pieces[:DRAWN]),
                       page=color_text(pieces, probs, names))
 
     return ask
@@ -92,7 +97,7 @@ def answer_reading(model, tokenizer) -> Callable:
         table = pd.DataFrame(nats[:, :DRAWN], names)
         page = shade_text(pieces, nats[chosen], f"nats under the {language_name(expert)} expert")
         drawn = table, pieces[:DRAWN], bits, routed
-        return Answer(words + left_out, figures.plot_reading, drawn, page=page)
+        return Answer(words + left_out + tell_drawn(pieces), figures.plot_reading, drawn, page=page)
 
     return ask
 
@@ -110,12 +115,12 @@ def answer_microscope(student, teacher, tokenizer) -> Callable:
         seen_by = [dense_logits(model, {"input_ids": rows})[0] for model in (student, teacher)]
         table = loss_by_position(*seen_by, rows[0], tokenizer, alpha)
         top = table.nlargest(3, "share")
-        of_teacher = (1 - alpha) * table.entropy.sum() / (alpha * table.ce + (1 - alpha) * table.kd).sum()
-        words = (f"{100 * top.share.sum():.0f} % of the loss of {len(table)} tokens comes from "
-                 f"{', '.join(map(repr, top.token))}.")
+        n, doubt = len(table), table.entropy.sum() / table.kd.sum()
+        words = (f"{100 * top.share.sum():.0f} % of the loss of {n} token{'s'[:n != 1]} comes from "
+                 f"{', '.join(map(repr, top.token))} ({100 * len(top) / n:.0f} % of the tokens).")
         if alpha < 1:
-            words += (f" {100 * of_teacher:.0f} % is the teacher's own uncertainty, which no student can go "
-                      "below.")
+            words += (f" {100 * doubt:.0f} % of the teacher's part is the teacher's own entropy, which no "
+                      "student can go below.")
         columns = ["context", "token", "ce", "kd", "teacher_top", "student_top"]
         said = top[columns].assign(**{name: top[name].map(visible) for name in columns[:2]}).rename(columns={
             "ce": "hard label (nats)", "kd": "teacher CE (nats)", "context": "after", "token": "comes",

@@ -24,20 +24,22 @@ ROUTED, EACH = "the router's choice", "each expert"
 @torch.inference_mode()
 def stream_tokens(model, ids: torch.Tensor, length: int, sampling_temperature: float = 0.0,
                   top_p: float = 1.0, seed: int = 0, **switches) -> Iterator[torch.Tensor]:
-    """Yield the next token of every row (B,), `length` times; as `generate` would, but one at a time.
+    """Yield the next token of every row (B,), `length` times; as `generate` would of each, one at a time.
 
     Temperature 0 takes the most probable token, else one is drawn among those that together have a
-    probability of `top_p`. `switches` go to the model.
+    probability of `top_p`, by a generator of each row's own: who else writes changes nothing. `switches` go
+    to the model.
     """
     check_range("sampling_temperature", sampling_temperature, 0)
     processors = LogitsProcessorList()
     if sampling_temperature:
         processors += [TemperatureLogitsWarper(float(sampling_temperature)), TopPLogitsWarper(float(top_p))]
-    drawn, cache, given = torch.Generator(model.device).manual_seed(seed), DynamicCache(), ids
+    draws, cache, given = [torch.Generator(model.device).manual_seed(seed) for _ in ids], DynamicCache(), ids
     for _ in range(length):
         logits = model(given, past_key_values=cache, use_cache=True, **switches).logits[:, -1].float()
         scores = processors(ids, logits)
-        given = (scores.softmax(dim=-1).multinomial(1, generator=drawn) if sampling_temperature
+        given = (torch.stack([row.multinomial(1, generator=drawn) for row, drawn in
+                              zip(scores.softmax(dim=-1), draws, strict=True)]) if sampling_temperature
                  else scores.argmax(dim=-1, keepdim=True))
         ids = torch.cat([ids, given], dim=1)
         yield given[:, 0]

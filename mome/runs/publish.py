@@ -63,14 +63,15 @@ def keep_reference(out: Path) -> None:
         if (scale := entry["parameters"].get("scale")) != SCALE:
             raise ValueError(f"run={str(out)!r} is of scale {scale!r}; the reference is one of {SCALE}")
     folder.mkdir(parents=True, exist_ok=True)
-    if command := read_command(out):
-        write_json(folder / COMMAND, command)
+    claiming = {entry["notebook"] for entry in read_reference()[1] if list_claims([entry])}
+    if (command := read_command(out)) and claiming <= {entry["notebook"] for entry in entries}:
+        write_json(folder / COMMAND, command)  # of a part of the claims it would tell what they did not cost
     for entry in entries:
         short = short_name(entry["notebook"])
         for old in folder.glob(f"{short}_*"):
             old.unlink()
-        kept = {name: value for name, value in entry.items() if name not in ("folder", "metrics")}
-        write_json(folder / f"entry_{entry['notebook']}.json", kept)
+        told = {name: value for name, value in entry.items() if name not in ("folder", "metrics")}
+        write_json(folder / f"entry_{entry['notebook']}.json", told)
         for figure in entry["figures"]:
             name = f"{figure['name']}.json"
             shutil.copyfile(entry["folder"] / "figures" / name, folder / f"{short}_{name}")

@@ -186,7 +186,8 @@ def drag(handle, right: float = 0, down: float = 0) -> None:
 
 def list_errors(page) -> list[str]:
     """Return the tracebacks, and what stands where a widget cannot be shown."""
-    found = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_text_contents()
+    kinds = ", ".join(f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in ("error", "stderr"))
+    found = page.locator(kinds).filter(has_text="Traceback").all_text_contents()
     return [*found, *page.get_by_text("Error displaying widget").all_text_contents()]
 
 

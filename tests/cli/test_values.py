@@ -1,5 +1,6 @@
 import pytest
 
+from mome.cli.main import make_parser
 from mome.cli.values import read_pairs, read_sweep, read_yaml
 
 
@@ -57,3 +58,13 @@ def test_a_sweep_file_of_another_form_is_refused_by_name(text, words, tmp_path):
     with pytest.raises(ValueError, match=r"odd\.yaml") as error:
         read_sweep(tmp_path / "odd.yaml")
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_notebooks_may_be_named_in_several_lists_of_which_none_is_empty(capsys):
+    parser = make_parser()
+    assert parser.parse_args(["run", "--only", "3, 04", "--only", "x.ipynb"]).only == ["3", "04", "x.ipynb"]
+    assert parser.parse_args(["bundle", "class.tar"]).only == []
+    for text in ("", " , "):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["run", "--only", text])
+        assert f"{text!r} names no notebook" in capsys.readouterr().err

@@ -111,11 +111,18 @@ def test_who_reads_the_texts_of_an_expert_that_has_left_is_told(answer, model, d
     found = answer(**settings(data, expert_fr=False))
     rows = data.rows("validation")[data.row_numbers("validation", "fr", board.ROWS)].astype(np.int64)
     chosen = model.route(torch.from_numpy(rows), None, [name for name in data.languages if name != "fr"])
-    expert = data.languages[int(chosen.mode().values)]
-    assert f"French is now read by the {language_name(expert)} expert" in found.words
-    assert "English is now read" not in found.words
+    counts = torch.bincount(chosen, minlength=len(data.languages)).tolist()
+    told = sorted(((-n, number) for number, n in enumerate(counts) if n))
+    by = ", ".join(f"{-n} by the {language_name(data.languages[number])} expert" for n, number in told)
+    assert f"Of {board.ROWS} texts in French are now read {by}. " in found.words
+    assert "texts in English" not in found.words
 
 
 def test_a_pair_of_the_grid_is_found_in_whatever_order_languages_are(grid):
     assert board.find_use(grid, board.ROUTER, "off", ["py", "en"]) == "en + py routed"
     assert board.find_use(grid, board.WAYS[2], "on", ["py", "en"]) == "en + py averaged + common"
+
+
+def test_a_mean_of_one_expert_is_that_expert_in_the_grid(grid):
+    for way in (board.ROUTER, *board.AVERAGED):
+        assert board.find_use(grid, way, "on", ["py"]) == "py alone + common"

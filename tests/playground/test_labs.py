@@ -37,6 +37,7 @@ def test_the_words_name_the_strongest_pull_its_way_and_which_kl_is_larger():
         fields = labs.loss_fields(["a", "b"], teacher, student, "a")
         return labs.answer_losses(["a", "b"])(**{name: field.value for name, field in fields.items()})
 
+    assert ask([9, 1], [1, 9]).words.endswith(": both cost the same.")
     for pair in (([9, 1], [1, 1]), ([1, 1], [9, 1])):
         answer = ask(*pair)
         _, pulls, losses = answer.arguments
@@ -45,7 +46,8 @@ def test_the_words_name_the_strongest_pull_its_way_and_which_kl_is_larger():
         said = f"KD losses {loss.replace('_', ' ')} pulls most: the student's {word!r} goes {way}"
         assert said in answer.words
         is_forward = losses["forward_kl"] > losses["reverse_kl"]
-        assert ("costs more than the reverse" in answer.words) == is_forward
+        more, less = ("teacher", "student")[::1 if is_forward else -1]
+        assert f"what the {more} expects and the {less} does not costs more" in answer.words
 
 
 def test_weights_of_the_sliders_are_made_to_add_up_to_one():
@@ -81,3 +83,13 @@ def test_the_answer_tells_how_often_the_papers_alpha_is_one_half():
     values = {name: field.value for name, field in labs.alpha_fields().items()}
     assert "exactly 0.5 in 100 %" in labs.answer_alpha()(**values | {"noise": 0.0}).words
     assert "exactly 0.5 in 100 %" not in labs.answer_alpha()(**values | {"noise": 0.5}).words
+
+
+def test_the_answer_names_the_schedule_that_moves_most_of_those_that_look_at_the_training():
+    values = {name: field.value for name, field in labs.alpha_fields().items()}
+    answer = labs.answer_alpha()(**values | {"pull": 2.0})
+    alphas = answer.arguments[1]["grad_norm"]
+    told = f"grad norm moves most, between {alphas.min():.2f} and {alphas.max():.2f}."
+    assert answer.words.endswith(told)
+    still = {name: 1.0 for name in values} | {"noise": 0.0}
+    assert labs.answer_alpha()(**still).words.endswith("None of those that look at losses or pulls moves.")

@@ -1,5 +1,7 @@
 import asyncio
+import gc
 import json
+import weakref
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -156,6 +158,33 @@ def test_the_answer_of_the_first_values_is_asked_for_once_and_the_panel_shows_it
     asyncio.run(show())
     assert asked == [2]
     assert "at 2" in "".join(part.value for part in find(made[0], ipywidgets.HTML))
+
+
+def test_a_cell_that_runs_again_leaves_no_widget_of_its_former_panel_and_lets_go_of_its_model(page):
+    import ipywidgets
+
+    class Model:
+        def ask(self, to):
+            return Answer(f"at {to}")
+
+    def count_widgets():
+        gc.collect()
+        widgets = [thing for thing in gc.get_objects() if issubclass(type(thing), ipywidgets.Widget)]
+        return sum(widget.comm is not None for widget in widgets)
+
+    async def show(model):
+        panels.show_panel(Fake(), "again", model.ask, {"to": Field("to", 2, high=4, step=1)}, "Go")
+
+    model = Model()
+    asyncio.run(show(model))
+    held = weakref.ref(model)
+    del model
+    gc.unfreeze()
+    first = count_widgets()
+    assert held() is not None
+    asyncio.run(show(Model()))
+    gc.unfreeze()
+    assert count_widgets() == first and held() is None
 
 
 def test_a_picture_is_drawn_with_its_words_unless_the_page_says_all():

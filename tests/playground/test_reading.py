@@ -79,9 +79,10 @@ def test_the_microscope_weighs_both_losses_by_alpha(model, data):
     ask = reading.answer_microscope(*pair, data.tokenizer)
     table, _ = ask(text, 0.5).arguments
     pd.testing.assert_frame_equal(table, right[table.columns])
-    doubt = 100 * right.entropy.sum() / (right.ce + right.kd).sum()
+    doubt, n = 100 * right.entropy.sum() / right.kd.sum(), len(right)
     assert f"{100 * right.share.nlargest(3).sum():.0f} % of the loss" in ask(text, 0.5).words
-    assert f"{doubt:.0f} % is the teacher's own" in ask(text, 0.5).words
+    assert f"({100 * 3 / n:.0f} % of the tokens)" in ask(text, 0.5).words
+    assert f"{doubt:.0f} % of the teacher's part is the teacher's own entropy" in ask(text, 0.5).words
     only = ask(text, 1.0).words
     assert f"{100 * right.ce.nlargest(3).sum() / right.ce.sum():.0f} % of the loss" in only
     assert "teacher's own" not in only

@@ -141,6 +141,10 @@ def test_publishing_keeps_a_runs_record_and_makes_figures_and_claims_from_it_eac
         path.unlink()
     assert main(["publish"]) == 0
     assert before == {path: path.read_bytes() for path in before}
+    write_run(tmp_path / "part" / "05_last", LAPTOP | {"notebook": "05_last", "run": "part", "findings": []})
+    (tmp_path / "part" / "command.json").write_text(json.dumps(told | {"minutes": 0.1}))
+    assert main(["publish", str(tmp_path / "part")]) == 0
+    assert head in (checkout / "README.md").read_text()  # what a part of the claims cost is not told of all
 
 
 def test_of_a_notebook_without_a_number_the_tables_are_published_too(checkout, tmp_path):
