@@ -44,6 +44,17 @@ def test_a_change_of_mind_is_counted_and_named(data):
     assert "never changed" in ask("a").words
 
 
+def test_a_picture_of_fewer_tokens_than_are_read_says_so(model, data, monkeypatch):
+    monkeypatch.setattr(reading, "DRAWN", 5)
+    router, experts = (reading.answer_router(model.router, data.tokenizer),
+                       reading.answer_reading(model, data.tokenizer))
+    for ask in (router, lambda text: experts(text, "en", True)):
+        answer = ask("abcdefgh zyxwvut")
+        assert len(answer.arguments[1]) == 5
+        assert answer.words.endswith(" The picture shows the first 5 tokens.")
+        assert "The picture" not in ask("a").words
+
+
 def test_bits_per_byte_are_each_experts_loss_on_all_bytes_of_the_text(model, data):
     text = "Cliquez sur le bouton é"
     nats, tokens, bits, routed = reading.answer_reading(model, data.tokenizer)(text, "fr", True).arguments
