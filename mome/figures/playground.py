@@ -128,7 +128,7 @@ def plot_pulls(beliefs: pd.DataFrame, pulls: pd.DataFrame, losses: dict[str, flo
     left.legend(fontsize=8.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.16))
     right.imshow(pulls, cmap="PuOr_r", norm=CenteredNorm(halfrange=1), aspect="auto")
     for (row, column), value in np.ndenumerate(pulls.to_numpy()):
-        right.text(column, row, f"{round(value, 2) + 0.0:+.2f}", ha="center", va="center", size=8.5,
+        right.text(column, row, f"{value:+z.2f}", ha="center", va="center", size=8.5,
                    color="white" if abs(value) > 0.62 else "black")
     right.set_xticks(range(pulls.shape[1]), [*map(style.visible, pulls.columns)])
     right.set_yticks(range(len(pulls)), [f"{name.replace('_', ' ')}  {losses[name]:.2f}"

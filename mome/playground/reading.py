@@ -52,7 +52,7 @@ def answer_router(router, tokenizer, limit: int = 256) -> Callable:
         probs = router.running_probs(torch.tensor([ids], device=device))[0].float().cpu().numpy()
         pieces, best = [token_text(tokenizer, token) for token in ids], probs.argmax(axis=1)
         turns = np.flatnonzero(best[1:] != best[:-1]) + 1
-        words = (f"After {len(ids)} token{'s'[:len(ids) != 1]} the router takes the text for "
+        words = (f"After {len(ids)} token{'s' * (len(ids) != 1)} the router takes the text for "
                  f"{language_name(names[best[-1]])}, with a probability of {probs[-1, best[-1]]:.2f}. ")
         often = "once" if len(turns) == 1 else f"{len(turns)} times, the last one"
         words += (f"It changed its mind {often} at token {turns[-1] + 1}, {pieces[turns[-1]]!r}."
@@ -116,7 +116,7 @@ def answer_microscope(student, teacher, tokenizer) -> Callable:
         table = loss_by_position(*seen_by, rows[0], tokenizer, alpha)
         top = table.nlargest(3, "share")
         n, doubt = len(table), table.entropy.sum() / table.kd.sum()
-        words = (f"{100 * top.share.sum():.0f} % of the loss of {n} token{'s'[:n != 1]} comes from "
+        words = (f"{100 * top.share.sum():.0f} % of the loss of {n} token{'s' * (n != 1)} comes from "
                  f"{', '.join(map(repr, top.token))} ({100 * len(top) / n:.0f} % of the tokens).")
         if alpha < 1:
             words += (f" {100 * doubt:.0f} % of the teacher's part is the teacher's own entropy, which no "
